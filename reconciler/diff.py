@@ -1,0 +1,189 @@
+"""Desired and observed to a plan: every change, in order, each with what it costs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from reconciler.claims import blocked_claims
+from reconciler.diff_config import diff_file, diff_live, diff_staged
+from reconciler.diff_disk import diff_disks
+from reconciler.diff_domain import Life, diff_life, diff_tombstone
+from reconciler.diff_guard import Held, diff_guard
+from reconciler.diff_vif import diff_vifs
+from reconciler.hotplug import diff_hotplug
+from reconciler.plan import Change, Note, Phase, Plan
+from reconciler.policy import Policy, apply_policy
+from reconciler.scope import Scope, Situation, scope
+from reconciler.step import Remember, RemoveFile
+from state.desired import DomU
+from state.facts import fact
+
+
+def make_plan(situation: Situation, policy: Policy) -> Plan:
+    """The plan for a situation: the same for the same situation, whatever order things were listed in."""
+    found = scope(situation)
+    items = [*_host_changes(situation)]
+    for domu in found.wanted:
+        items += _domu_changes(situation, domu)
+    for domu in found.tombstones:
+        items += diff_tombstone(_life(situation, domu))
+    changes = [item for item in items if isinstance(item, Change)]
+    changes = blocked_claims(changes, situation, found)
+    changes = _whole(apply_policy(changes, situation.desired, situation.ledger, policy))
+    guard = [*diff_guard(situation, _remaining(found, changes), _held(situation, changes))]
+    changes = [*changes, *(item for item in guard if isinstance(item, Change))]
+    notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
+    orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
+    return Plan(
+        host=situation.desired.host.name,
+        source=situation.source,
+        prior_state=situation.observed.digest(),
+        changes=tuple(sorted(changes, key=lambda change: _sequence(change, orders))),
+        notes=tuple(sorted(notes, key=lambda note: (note.address, note.reason))),
+        diagnostics=situation.desired.diagnostics,
+    )
+
+
+def _sequence(change: Change, orders: dict[str, int]) -> tuple[int, int, str, int, str]:
+    name = change.counts[0] if len(change.counts) == 1 else ""
+    return (change.phase, orders.get(name, 0), name, change.order, change.address)
+
+
+def _host_changes(situation: Situation) -> Iterator[Change]:
+    yield from diff_hotplug(situation.observed)
+    for stale in situation.observed.stale:
+        yield Change(
+            address=f"file.{stale.path}",
+            actions=("delete",),
+            cause="corrective",
+            impact="none",
+            phase=Phase.PREPARE,
+            steps=(RemoveFile(stale.path),),
+            fingerprint=(),
+            before={"staged": True},
+            after={},
+            counts=(f"file.{stale.path}",),
+            layer=("stored",),
+            reason="stale_staging",
+        )
+
+
+def _life(situation: Situation, domu: DomU) -> Life:
+    return Life(
+        domu=domu,
+        domain=situation.observed.by_uuid.get(domu.uuid),
+        owned=situation.ledger.get(domu.uuid),
+        before=situation.applied.get(domu.uuid),
+        observed=situation.observed,
+    )
+
+
+def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
+    life = _life(situation, domu)
+    domain, before, observed = life.domain, life.before, situation.observed
+    items = [*diff_life(life)]
+    yield from items
+    if any(isinstance(item, Change) and item.reason in {"name_taken", "unmanaged"} for item in items):
+        return
+    if domu.boot is not None:
+        yield from diff_file(domu, observed, before)
+    yield from diff_disks(domu, domain, observed, life.owned)
+    if domain is not None and domain.running and domu.state == "running":
+        yield from diff_live(domu, domain, observed, before)
+        yield from diff_vifs(domu, domain, observed, before)
+        yield from diff_staged(domu, domain, observed, before)
+    if life.owned is not None and life.owned.protect != domu.protect:
+        yield _protect(life)
+
+
+def _protect(life: Life) -> Change:
+    return Change(
+        address=life.address,
+        actions=("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.PREPARE,
+        steps=(Remember(life.domu.uuid, "protect", "yes" if life.domu.protect else "no"),),
+        fingerprint=(),
+        before={"protect": not life.domu.protect},
+        after={"protect": life.domu.protect},
+        counts=(life.address,),
+        layer=("stored",),
+        uuid=life.domu.uuid,
+    )
+
+
+def _whole(changes: Iterable[Change]) -> list[Change]:
+    """A domU whose disk or claim is refused is not started half: its creation is refused with it."""
+    changes = [*changes]
+    refused = {
+        change.uuid: change for change in changes if change.blocked is not None and ".disk." in change.address
+    }
+    whole = []
+    for change in changes:
+        cause = refused.get(change.uuid)
+        if (
+            cause is not None
+            and change.blocked is None
+            and change.actions == ("create",)
+            and change.phase is Phase.ADD
+        ):
+            whole.append(replace(change, blocked=f"{cause.address}: {cause.blocked}", reason=cause.reason))
+        else:
+            whole.append(change)
+    return whole
+
+
+def _remaining(found: Scope, changes: Iterable[Change]) -> Scope:
+    """The scope with the tombstones whose removal is withheld: they live on, and so do their bindings."""
+    withheld = {
+        change.uuid
+        for change in changes
+        if change.reason in {"protected", "guard_exceeded"} and change.actions == ("delete",)
+    }
+    withheld |= {
+        change.uuid
+        for change in changes
+        if change.actions == ("delete",) and change.address.startswith("domu.") and not change.due
+    }
+    kept = tuple(domu for domu in found.tombstones if domu.uuid in withheld and domu not in found.retained)
+    return replace(found, retained=(*found.retained, *kept))
+
+
+def _held(situation: Situation, changes: Iterable[Change]) -> Held:
+    """The vifs that stay as they were because their change is withheld."""
+    held = {}
+    for change in changes:
+        if not change.early or change.due or ".vif." not in change.address or change.uuid is None:
+            continue
+        index = int(change.address.rpartition(".")[2])
+        before = situation.applied.get(change.uuid)
+        vif = next((vif for vif in before.vifs if vif.index == index), None) if before is not None else None
+        domain = situation.observed.by_uuid.get(change.uuid)
+        live = (
+            next((each for each in domain.vifs if each.index == index), None) if domain is not None else None
+        )
+        if vif is not None and live is not None and live.mac == vif.mac:
+            wanted = next(
+                (
+                    each
+                    for domu in situation.desired.domus
+                    if domu.uuid == change.uuid
+                    for each in domu.vifs
+                    if each.index == index
+                ),
+                None,
+            )
+            # Addresses follow git at once, they cost the guest nothing; the MAC stays until the vif is replugged.
+            held[change.uuid, index] = vif if wanted is None else replace(wanted, mac=vif.mac, name=vif.name)
+    return Held(held)
+
+
+def changed_facts(change: Change, situation: Situation) -> tuple[str, ...]:
+    """The facts that are no longer as the change was planned against, as `KEY was A is B`."""
+    return tuple(
+        f"{key} was {value or 'absent'}, is {now or 'absent'}"
+        for key, value in change.fingerprint
+        if (now := fact(situation.observed, key)) != value
+    )

@@ -1,0 +1,223 @@
+"""A domU's configuration: the file for its next cold start, and what its next own reboot gets. Pure.
+
+What can change live is changed live; the rest is staged with `xl config-update`, so that the customer's own
+reboot brings it and nobody is interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from reconciler.plan import Cause, Change, Phase
+from reconciler.render_xl import HOTPLUG_SCRIPT, config_path, render_xl
+from reconciler.step import RemoveFile, Run, Step, WriteFile
+from state.desired import DomU
+from state.facts import fact
+from state.files import USERDATA
+from state.observed import Domain, Observed
+
+# Whose first line says that a file is ours; a hand-written one is kept beside the ledger before it is replaced.
+HEADER = "# Written by domgit "
+KEPT = "/var/lib/domgit/kept"
+Fields = dict[str, Any]
+
+
+def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[Change]:
+    """The change that makes the configuration file the one git describes."""
+    path, text = config_path(domu.name), render_xl(domu)
+    found = observed.files[path]
+    if found == text:
+        return
+    key = f"file:{path}"
+    steps: list[Step] = [WriteFile(path, text, secret_mode(domu))]
+    inverse: tuple[Step, ...] = (RemoveFile(path),)
+    if found is not None:
+        inverse = (WriteFile(path, found, secret_mode(domu)),)
+        if not found.startswith(HEADER):
+            steps.insert(0, WriteFile(f"{KEPT}/{domu.name}.cfg", found, 0o600))
+    unchanged = before is not None and before.state != "absent" and render_xl(before) == text
+    yield Change(
+        address=f"file.{path}",
+        actions=("create",) if found is None else ("update",),
+        cause="corrective" if unchanged else "intentional",
+        impact="none",
+        phase=Phase.PREPARE,
+        steps=tuple(steps),
+        fingerprint=((key, fact(observed, key)),),
+        before={} if found is None else {"digest": fact(observed, key)},
+        after={"lines": len(text.splitlines())},
+        counts=(f"domu.{domu.name}",),
+        inverse=inverse,
+        layer=("file",),
+        reason="file_differs" if unchanged else None,
+        uuid=domu.uuid,
+    )
+
+
+def secret_mode(domu: DomU) -> int:
+    """The file mode: a configuration with a password is root's alone."""
+    return 0o600 if domu.vnc is not None and domu.vnc.secret is not None else 0o644
+
+
+def diff_staged(domu: DomU, domain: Domain, observed: Observed, before: DomU | None) -> Iterator[Change]:
+    """The change that waits for the guest's own reboot, and what puts it there.
+
+    Nothing is left to do (`steps` empty) once the configuration is staged; the change is listed until the
+    guest has rebooted. A staged configuration that nobody wants any more is taken away.
+    """
+    if domain.saved is None:
+        return
+    is_now, wanted = saved_fields(domain), wanted_fields(domu)
+    differing = sorted(name for name in wanted if is_now[name] != wanted[name])
+    text, path = render_xl(domu), config_path(domu.name)
+    staged_path = f"{USERDATA}/userdata-d.{domain.domid}.{domain.uuid}.xl"
+    key = f"staged:{domu.uuid}"
+    steps: tuple[Step, ...] = ()
+    if differing and domain.staged != text:
+        steps = (Run(("xl", "config-update", str(domain.domid), path)),)
+    elif not differing and domain.staged is not None and domain.staged != text:
+        steps = (RemoveFile(staged_path),)
+    if not differing and not steps:
+        return
+    cause: Cause = "intentional"
+    if before is not None and before.boot is not None and wanted_fields(before) == wanted:
+        cause = "corrective"
+    yield Change(
+        address=f"domu.{domu.name}",
+        actions=("update",),
+        cause=cause,
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=steps,
+        fingerprint=(
+            (f"domain:{domu.uuid}", fact(observed, f"domain:{domu.uuid}")),
+            (key, fact(observed, key)),
+        ),
+        before={name: is_now[name] for name in differing},
+        after={name: wanted[name] for name in differing},
+        counts=(f"domu.{domu.name}",),
+        layer=("stored",),
+        when="next_guest_reboot" if differing else "now",
+        reason="pending_reboot" if differing else "stale_staging",
+        uuid=domu.uuid,
+        domid=domain.domid,
+        order=2,
+    )
+
+
+def wanted_fields(domu: DomU) -> Fields:
+    """What only a new start of the guest can change, as wanted, under libxl's meaning of each field."""
+    boot = domu.boot
+    if boot is None:
+        return {}
+    disks = [(disk.vdev, disk.path, disk.format, disk.writable) for disk in domu.disks]
+    if boot.cdrom:
+        disks.append(("hdc", boot.cdrom, "raw", False))
+    return {
+        "type": domu.type,
+        "maxMemory": domu.max_memory_mib,
+        "maxVcpus": domu.max_vcpus,
+        "kernel": boot.kernel,
+        "ramdisk": boot.ramdisk,
+        "cmdline": boot.cmdline,
+        "bootloader": boot.bootloader,
+        "disks": sorted(disks),
+        "vnc": None if domu.vnc is None else (domu.vnc.listen, domu.vnc.display),
+        "serial": "pty" if domu.type == "hvm" else "",
+        "onPoweroff": "preserve",
+        "onReboot": "preserve" if boot.phase == "install" else "restart",
+        "onCrash": domu.on_crash,
+        "vifs": [(vif.index, vif.name or "", HOTPLUG_SCRIPT, vif.rate) for vif in domu.vifs],
+    }
+
+
+def saved_fields(domain: Domain) -> Fields:
+    """The same fields as libxl has them saved.
+
+    Raises:
+        ValueError: nothing is saved for the domain.
+    """
+    saved = domain.saved
+    if saved is None:
+        raise ValueError(f"domain {domain.domid} has no saved configuration")
+    return {
+        "type": saved.type,
+        "maxMemory": saved.max_memory_mib,
+        "maxVcpus": saved.max_vcpus,
+        "kernel": saved.kernel,
+        "ramdisk": saved.ramdisk,
+        "cmdline": saved.cmdline,
+        "bootloader": saved.bootloader,
+        "disks": sorted((disk.vdev, disk.path, disk.format, disk.writable) for disk in saved.disks),
+        "vnc": None if saved.vnc is None else (saved.vnc.listen, saved.vnc.display),
+        "serial": saved.serial,
+        "onPoweroff": saved.on_poweroff,
+        "onReboot": saved.on_reboot,
+        "onCrash": saved.on_crash,
+        "vifs": [
+            (vif.index, vif.interface, vif.script.rsplit("/", 1)[-1] or "vif-bridge", vif.rate)
+            for vif in saved.vifs
+        ],
+    }
+
+
+def diff_live(domu: DomU, domain: Domain, observed: Observed, before: DomU | None) -> Iterator[Change]:
+    """The change of what a running guest can get at once: its name, memory and virtual processors.
+
+    What lies above the ceilings that it was started with waits for its next reboot with them.
+    """
+    saved = domain.saved
+    if saved is None:
+        return
+    steps: list[Step] = []
+    inverse: list[Step] = []
+    was: Fields = {}
+    becomes: Fields = {}
+    domid = str(domain.domid)
+    if domain.name != domu.name:
+        steps.append(Run(("xl", "rename", domid, domu.name)))
+        inverse.append(Run(("xl", "rename", domid, domain.name)))
+        was["name"], becomes["name"] = domain.name, domu.name
+    memory = min(domu.memory_mib, saved.max_memory_mib)
+    if saved.memory_mib != memory:
+        steps.append(Run(("xl", "mem-set", domid, str(memory))))
+        inverse.append(Run(("xl", "mem-set", domid, str(saved.memory_mib))))
+        was["memory"], becomes["memory"] = f"{saved.memory_mib}MiB", f"{memory}MiB"
+    vcpus = min(domu.vcpus, saved.max_vcpus)
+    if saved.vcpus != vcpus:
+        steps.append(Run(("xl", "vcpu-set", domid, str(vcpus))))
+        inverse.append(Run(("xl", "vcpu-set", domid, str(saved.vcpus))))
+        was["vcpus"], becomes["vcpus"] = saved.vcpus, vcpus
+    if not steps:
+        return
+    unchanged = before is not None and (before.name, before.memory_mib, before.vcpus) == (
+        domu.name,
+        domu.memory_mib,
+        domu.vcpus,
+    )
+    keys = [f"domain:{domu.uuid}", f"memory:{domu.uuid}", f"vcpus:{domu.uuid}"]
+    expect = [
+        (f"memory:{domu.uuid}", str(memory)),
+        (f"vcpus:{domu.uuid}", str(vcpus)),
+        (f"name:{domu.name}", domu.uuid),
+    ]
+    if domain.name != domu.name:
+        keys.append(f"name:{domu.name}")
+    yield Change(
+        address=f"domu.{domu.name}",
+        actions=("update",),
+        cause="corrective" if unchanged else "intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=tuple(steps),
+        fingerprint=tuple((key, fact(observed, key)) for key in keys),
+        before=was,
+        after=becomes,
+        counts=(f"domu.{domu.name}",),
+        inverse=tuple(inverse),
+        expect=tuple(expect),
+        reason="drift_corrected" if unchanged else None,
+        uuid=domu.uuid,
+        domid=domain.domid,
+    )

@@ -1,0 +1,107 @@
+"""A domU's disks: created when never seen, adopted when asked for, and otherwise never touched. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.ledger import MAKING, Owned
+from reconciler.plan import Change, Phase
+from reconciler.step import CreateImage, Remember, Step
+from state.desired import Disk, DomU
+from state.facts import fact
+from state.files import FileStat
+from state.observed import Domain, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be done about one disk: nothing, `steps`, or nothing because `blocked`."""
+
+    action: str = "no-op"
+    steps: tuple[Step, ...] = ()
+    blocked: str | None = None
+
+
+def diff_disks(
+    domu: DomU, domain: Domain | None, observed: Observed, owned: Owned | None
+) -> Iterator[Change]:
+    """The changes to a domU's disk images, in the order of its specification."""
+    for disk in domu.disks:
+        verdict = judge(domu, disk, observed.images[disk.path], domain, owned)
+        if verdict.action == "no-op" and verdict.blocked is None:
+            continue
+        key = f"image:{disk.path}"
+        found = fact(observed, key)
+        yield Change(
+            address=f"domu.{domu.name}.disk.{disk.vdev}",
+            actions=("adopt",)
+            if verdict.action == "adopt"
+            else ("create",)
+            if verdict.action == "create"
+            else ("update",),
+            cause="intentional",
+            impact="none",
+            phase=Phase.ADD,
+            steps=verdict.steps,
+            fingerprint=((key, found),),
+            before={"identity": found} if found else {},
+            after={
+                "path": disk.path,
+                "size_bytes": disk.size_bytes,
+                "format": disk.format,
+                "sparse": disk.sparse,
+            },
+            counts=(f"domu.{domu.name}",),
+            expect=((key, "*"),) if verdict.action == "create" else (),
+            blocked=verdict.blocked,
+            reason="would_lose_bytes" if verdict.blocked else None,
+            uuid=domu.uuid,
+            domid=None if domain is None else domain.domid,
+        )
+
+
+def judge(
+    domu: DomU, disk: Disk, found: FileStat | None, domain: Domain | None, owned: Owned | None
+) -> Verdict:
+    """What is right for one disk, given what lies at its path, who uses it and what the ledger knows."""
+    recorded = None if owned is None else owned.disks.get(disk.path)
+    if found is None:
+        return _missing(domu, disk, recorded)
+    if found.kind == "other":
+        return Verdict(blocked=f"{disk.path} is neither a file nor a block device")
+    if disk.size_bytes is not None and found.size_bytes > disk.size_bytes:
+        return Verdict(
+            blocked=f"{disk.path} has {found.size_bytes} bytes, git says {disk.size_bytes}: disks are never shrunk"
+        )
+    if disk.size_bytes is not None and found.size_bytes < disk.size_bytes:
+        return Verdict(
+            blocked=f"{disk.path} has {found.size_bytes} bytes, git says {disk.size_bytes}: grow it by hand, or set the size to what it is"
+        )
+    if recorded is not None and not recorded.startswith(MAKING):
+        return Verdict()
+    in_use = (
+        domain is not None
+        and domain.saved is not None
+        and any(each.path == disk.path for each in domain.saved.disks)
+    )
+    ours = recorded == f"{MAKING}{found.identity}"  # linked into place just before the power went
+    if ours or disk.adopt or in_use or disk.size_bytes is None or not disk.writable:
+        return Verdict("adopt", (Remember(domu.uuid, "disk", f"{disk.path}={found.identity}"),))
+    return Verdict(
+        blocked=f"{disk.path} exists already and was not made for this domU: set `adopt: true` if it is its disk"
+    )
+
+
+def _missing(domu: DomU, disk: Disk, recorded: str | None) -> Verdict:
+    if recorded is not None and not recorded.startswith(MAKING):
+        return Verdict(
+            blocked=f"{disk.path} was made for this domU and is gone: never replaced by an empty one"
+        )
+    if disk.size_bytes is None:
+        return Verdict(blocked=f"{disk.path} does not exist and has no size to be made with")
+    if disk.path.startswith("/dev/"):
+        return Verdict(blocked=f"{disk.path} does not exist: logical volumes are made by hand")
+    if disk.format != "raw":
+        return Verdict(blocked=f"{disk.path} does not exist: only raw images are made")
+    return Verdict("create", (CreateImage(domu.uuid, disk.path, disk.size_bytes, disk.sparse),))

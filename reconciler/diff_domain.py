@@ -1,0 +1,278 @@
+"""Whether a domU runs: started, stopped, adopted, cleaned up after its customer's poweroff. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.ledger import Owned
+from reconciler.plan import Cause, Change, Note, Phase
+from reconciler.render_xl import config_path
+from reconciler.step import Remember, RemoveFile, Run, Step, StopDomain
+from state.desired import DomU
+from state.facts import fact
+from state.observed import Domain, Observed
+
+# A hotplug script may take 40 s, a bootloader 120 s; an `xl create` that is killed midway leaves a paused half.
+CREATE_TIMEOUT_S = 200.0
+# Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
+SHUTDOWN_GRACE_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied."""
+
+    domu: DomU
+    domain: Domain | None
+    owned: Owned | None
+    before: DomU | None
+    observed: Observed
+
+    @property
+    def address(self) -> str:
+        """`domu.NAME`."""
+        return f"domu.{self.domu.name}"
+
+    def fact(self, kind: str, rest: str | None = None) -> tuple[str, str]:
+        """A fact of this domU with its present value, for fingerprints."""
+        key = f"{kind}:{self.domu.uuid if rest is None else rest}"
+        return key, fact(self.observed, key)
+
+
+def diff_life(life: Life) -> Iterator[Change | Note]:
+    """The change to whether the domU runs, if any, and what there is to know about it."""
+    domu, domain = life.domu, life.domain
+    stranger = _stranger(life)
+    if stranger is not None:
+        yield _blocked(life, "name_taken", stranger)
+        return
+    if domain is not None and domain.dying:
+        yield Note(life.address, "dying", f"domain {domain.domid} is still being torn down")
+    elif domain is not None and domain.shutdown is not None:
+        yield from _after_shutdown(life, domain)
+    elif domain is not None:
+        if life.owned is None:
+            yield _adopt(life, domain)
+        if domu.state == "halted":
+            yield _stop(life, domain)
+    elif domu.state == "running":
+        yield from _start(life)
+
+
+def _stranger(life: Life) -> str | None:
+    """Why the name cannot be used: a living domain that is another one has it."""
+    holder = fact(life.observed, f"name:{life.domu.name}")
+    if holder in {"", life.domu.uuid}:
+        return None
+    return f"a domain of this name lives with another uuid ({holder}; git says {life.domu.uuid})"
+
+
+def _start(life: Life) -> Iterator[Change | Note]:
+    domu, owned, observed = life.domu, life.owned, life.observed
+    path = config_path(domu.name)
+    if owned is not None and owned.powered_off and domu.after_poweroff == "stay":
+        yield Note(
+            life.address, "powered_off", "its customer switched it off: left off (afterPoweroff: stay)"
+        )
+        return
+    if path in observed.monitors:
+        # The monitor sleeps two seconds between the old and the new domain of a rebooting guest.
+        yield Note(life.address, "rebooting", "no domain, but its monitor lives: it is rebooting")
+        return
+    held = sorted(
+        f"{disk.path} by {observed.holders[disk.path]}"
+        for disk in domu.disks
+        if disk.path in observed.holders and disk.writable
+    )
+    if held:
+        yield _blocked(life, "disk_in_use", f"its disk is in use: {', '.join(held)}")
+        return
+    if domu.memory_mib > observed.free_memory_mib:
+        yield _blocked(
+            life, "capacity", f"needs {domu.memory_mib} MiB, {observed.free_memory_mib} MiB are free"
+        )
+        return
+    yield _create(life, cause="corrective" if _ran_before(life) else "intentional")
+
+
+def _create(life: Life, *, cause: Cause) -> Change:
+    domu = life.domu
+    steps: list[Step] = [Remember(domu.uuid, "owned", domu.name)]
+    if life.owned is not None and life.owned.powered_off:
+        steps.append(Remember(domu.uuid, "powered-off", "no"))
+    steps.append(Run(("xl", "create", "-q", "-f", config_path(domu.name)), timeout_s=CREATE_TIMEOUT_S))
+    vifs = tuple(
+        (
+            f"vif:{domu.uuid}:{vif.index}",
+            f"{vif.mac} {vif.bridge} {vif.name} "
+            + ("-" if vif.rate is None else f"{vif.rate[0]}/{vif.rate[1]}"),
+        )
+        for vif in domu.vifs
+        if vif.name is not None
+    )
+    return Change(
+        address=life.address,
+        actions=("create",),
+        cause=cause,
+        impact="none",
+        phase=Phase.ADD,
+        steps=tuple(steps),
+        # Not what is now but what must be when it starts: the remains of a crash are cleaned up before.
+        fingerprint=((f"domain:{domu.uuid}", ""), (f"name:{domu.name}", "")),
+        before={},
+        after={
+            "uuid": domu.uuid,
+            "memory": f"{domu.memory_mib}MiB",
+            "vcpus": domu.vcpus,
+            "ips": [str(address) for vif in domu.vifs for address in vif.addresses],
+        },
+        counts=(life.address,),
+        inverse=(StopDomain(domu.uuid, None, SHUTDOWN_GRACE_S),),
+        expect=((f"domain:{domu.uuid}", "*"), *vifs),
+        reason="domain_not_running" if cause == "corrective" else None,
+        uuid=domu.uuid,
+        order=1,
+    )
+
+
+def _ran_before(life: Life) -> bool:
+    return life.owned is not None and life.before is not None and life.before.state == "running"
+
+
+def _after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
+    """A domain that has shut down but is still there: its monitor's business while it lives, then ours."""
+    domu, path = life.domu, config_path(life.domu.name)
+    preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
+    by_customer = domain.shutdown == "poweroff"
+    if path in life.observed.monitors and not (by_customer and preserved):
+        yield Note(
+            life.address,
+            "shutting_down",
+            f"domain {domain.domid} has shut down ({domain.shutdown}): its monitor acts",
+        )
+        return
+    if domain.shutdown in {"crash", "watchdog"} and domu.on_crash == "preserve":
+        yield Note(
+            life.address,
+            "crashed",
+            f"domain {domain.domid} crashed and is kept as evidence (onCrash: preserve)",
+        )
+        return
+    if life.owned is None:
+        yield _blocked(life, "unmanaged", f"domain {domain.domid} has shut down and was never managed here")
+        return
+    starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
+    steps: tuple[Step, ...] = (
+        Remember(domu.uuid, "powered-off", "no" if starts or not by_customer else "yes"),
+        Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0),
+    )
+    yield Change(
+        address=life.address,
+        actions=("update",),
+        cause="corrective",
+        impact="none",
+        phase=Phase.REMOVE,
+        steps=steps,
+        fingerprint=(life.fact("domain"),),
+        before={"state": f"shut down ({domain.shutdown})", "domid": domain.domid},
+        after={"state": "halted", "by": "customer" if by_customer else "guest"},
+        counts=(life.address,),
+        expect=((f"domain:{domu.uuid}", ""),),
+        reason="powered_off" if by_customer else "domain_not_running",
+        uuid=domu.uuid,
+        domid=domain.domid,
+    )
+    if starts:
+        yield _create(life, cause="corrective")
+
+
+def _adopt(life: Life, domain: Domain) -> Change:
+    domu = life.domu
+    return Change(
+        address=life.address,
+        actions=("adopt",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.PREPARE,
+        steps=(Remember(domu.uuid, "owned", domu.name),),
+        fingerprint=(life.fact("domain"),),
+        before={"domid": domain.domid},
+        after={"uuid": domu.uuid},
+        counts=(life.address,),
+        inverse=(Remember(domu.uuid, "released"),),
+        reason="domain_unmanaged",
+        uuid=domu.uuid,
+        domid=domain.domid,
+    )
+
+
+def _stop(life: Life, domain: Domain) -> Change:
+    domu = life.domu
+    return Change(
+        address=life.address,
+        actions=("update",),
+        cause="corrective" if life.before is not None and life.before.state == "halted" else "intentional",
+        impact="restart",
+        phase=Phase.REMOVE,
+        steps=(StopDomain(domu.uuid, domain.domid, SHUTDOWN_GRACE_S),),
+        fingerprint=(life.fact("domain"),),
+        before={"state": "running"},
+        after={"state": "halted"},
+        counts=(life.address,),
+        inverse=(Run(("xl", "create", "-q", "-f", config_path(domu.name)), timeout_s=CREATE_TIMEOUT_S),),
+        expect=((f"domain:{domu.uuid}", ""),),
+        uuid=domu.uuid,
+        domid=domain.domid,
+    )
+
+
+def diff_tombstone(life: Life) -> Iterator[Change | Note]:
+    """The removal of a domU whose file says `state: absent`. Its disks are kept where they are."""
+    domu, domain, owned = life.domu, life.domain, life.owned
+    if owned is None:
+        if domain is not None:
+            yield _blocked(life, "unmanaged", f"domain {domain.domid} is not managed here: adopt it first")
+        return
+    steps: list[Step] = []
+    if domain is not None:
+        steps.append(StopDomain(domu.uuid, domain.domid, SHUTDOWN_GRACE_S))
+    path = config_path(domu.name)
+    if life.observed.files[path] is not None:
+        steps.append(RemoveFile(path))
+    steps.append(Remember(domu.uuid, "released"))
+    kept = sorted(owned.disks)
+    yield Change(
+        address=life.address,
+        actions=("delete",),
+        cause="intentional",
+        impact="restart",
+        phase=Phase.REMOVE,
+        steps=tuple(steps),
+        fingerprint=(life.fact("domain"),),
+        before={"state": "running" if domain is not None else "halted", "disks": kept},
+        after={"state": "absent", "disks": f"{len(kept)} kept where they are"},
+        counts=(life.address,),
+        expect=((f"domain:{domu.uuid}", ""),),
+        reason="tombstone",
+        uuid=domu.uuid,
+        domid=None if domain is None else domain.domid,
+    )
+
+
+def _blocked(life: Life, reason: str, why: str) -> Change:
+    return Change(
+        address=life.address,
+        actions=("create",) if life.domain is None else ("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=(),
+        fingerprint=(),
+        before={},
+        after={},
+        counts=(life.address,),
+        reason=reason,
+        blocked=why,
+        uuid=life.domu.uuid,
+    )

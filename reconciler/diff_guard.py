@@ -1,0 +1,263 @@
+"""The guard: what it should hold for the vifs there will be, against what the kernel has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from reconciler.diff_vif import interface_of
+from reconciler.guard import nftables
+from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
+from reconciler.plan import Change, Note, Phase
+from reconciler.scope import Scope, Situation
+from reconciler.step import Run
+from schemas.scalars import address_text
+from state.desired import DomU, Host, Vif
+from state.facts import fact, ports_of, vif_ports
+from state.nft import LoadedTable
+from state.observed import Observed, interfaces
+
+LOAD = ("nft", "-f", "-")
+LOAD_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Vifs whose change waits for a human: by (uuid, index), with the specification they still live by."""
+
+    vifs: Mapping[tuple[str, int], Vif]
+
+
+def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard:
+    """The guard for these domUs, whose vifs are as wanted or, where that is withheld, as they were."""
+    observed, host = situation.observed, situation.desired.host
+    bindings: dict[str, Binding] = {}
+    taken = {name: vif for name, vif in interfaces(observed.domains).items()}
+    owners = {domain.domid: domain.uuid for domain in observed.domains}
+    for domu in domus:
+        for binding in _bindings(domu, observed, held):
+            other = taken.get(binding.interface)
+            # A grant by name never reaches another domU that has the name just now.
+            if other is None or owners.get(other.domid) == domu.uuid:
+                bindings[binding.interface] = binding
+    bridges = guarded_bridges(host)
+    closed: tuple[str, ...] = ()
+    if host.unknown_vifs == "drop":
+        closed = tuple(port for port in unknown_vifs(host, observed, bindings) if port in vif_ports(observed))
+    return Guard(
+        bridges=bridges,
+        bindings=tuple(sorted(bindings.values())),
+        unknown_vifs=host.unknown_vifs,
+        log=LogLimit(prefix=host.log_prefix, level=host.log_level, count=host.log_count, per=host.log_per),
+        closed=closed,
+        alone={link.name for link in observed.links.values() if link.kind == "bridge"}
+        <= {bridge.name for bridge in bridges},
+    )
+
+
+def guarded_bridges(host: Host) -> tuple[Bridge, ...]:
+    """The managed bridges as the guard names them."""
+    return tuple(Bridge(name, uplinks) for name, uplinks in host.bridges)
+
+
+def specified_guard(host: Host, domus: Iterable[DomU]) -> Guard:
+    """The guard from git alone, halted domUs included, without any live state."""
+    bindings = [
+        _binding(domu, vif, vif.name, vif.mac)
+        for domu in domus
+        if domu.state != "absent"
+        for vif in domu.vifs
+        if vif.name is not None
+    ]
+    return Guard(
+        bridges=guarded_bridges(host),
+        bindings=tuple(sorted(bindings)),
+        unknown_vifs=host.unknown_vifs,
+        log=LogLimit(prefix=host.log_prefix, level=host.log_level, count=host.log_count, per=host.log_per),
+        alone=True,
+    )
+
+
+def _bindings(domu: DomU, observed: Observed, held: Held) -> Iterator[Binding]:
+    domain = observed.by_uuid.get(domu.uuid)
+    live = {} if domain is None or domain.dying else {vif.index: vif for vif in domain.vifs}
+    wanted = {vif.index: vif for vif in domu.vifs}
+    for index in sorted(wanted.keys() | {index for uuid, index in held.vifs if uuid == domu.uuid}):
+        vif = held.vifs.get((domu.uuid, index)) or wanted[index]
+        names = {vif.name} - {None}
+        if index in live:
+            # The port keeps its present name until it is replugged, and nobody else can have that name meanwhile.
+            names.add(live[index].interface)
+        elif vif.name is None and domain is not None:
+            names.add(interface_of(vif, domain.domid))
+        for name in sorted(name for name in names if name is not None):
+            yield _binding(domu, vif, name, vif.mac)
+
+
+def _binding(domu: DomU, vif: Vif, interface: str, mac: str) -> Binding:
+    return Binding(
+        interface=interface,
+        mac=mac,
+        addresses=vif.addresses,
+        uuid=domu.uuid,
+        index=vif.index,
+        mode=vif.guard,
+        emulated=domu.type == "hvm",
+    )
+
+
+def unknown_vifs(host: Host, observed: Observed, bindings: Iterable[str]) -> tuple[str, ...]:
+    """The ports of managed bridges that are neither uplinks nor bound, sorted."""
+    known = set(bindings) | {f"{name}-emu" for name in bindings}
+    found = []
+    for bridge, uplinks in host.bridges:
+        found += [port for port in ports_of(observed, bridge) if port not in known and port not in uplinks]
+    return tuple(sorted(found))
+
+
+def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Change | Note]:
+    """The one change that brings the packet filter where it should be, and ports that nobody knows."""
+    host, observed = situation.desired.host, situation.observed
+    if not host.bridges:
+        return
+    guard = make_guard(situation, (*scope.wanted, *scope.retained), held)
+    unknown = unknown_vifs(host, observed, [binding.interface for binding in guard.bindings])
+    strangers = [port for port in unknown if port not in vif_ports(observed)]
+    for port in unknown:
+        if port not in strangers:
+            what = "dropped" if host.unknown_vifs == "drop" else "left alone"
+            yield Note(
+                f"port.{port}",
+                "unknown_vif",
+                f"belongs to no specification: {what} (unknownVifs: {host.unknown_vifs})",
+            )
+    for bridge, _ in host.bridges:
+        if bridge not in observed.links:
+            yield Note(f"bridge.{bridge}", "no_bridge", "does not exist on this host")
+    yield from _diff(situation, guard, observed, unknown, strangers, _names(scope))
+
+
+def _names(scope: Scope) -> Mapping[str, str]:
+    return {domu.uuid: domu.name for domu in (*scope.wanted, *scope.retained)}
+
+
+def _diff(
+    situation: Situation,
+    guard: Guard,
+    observed: Observed,
+    unknown: tuple[str, ...],
+    strangers: list[str],
+    names: Mapping[str, str],
+) -> Iterator[Change]:
+    loaded = observed.guard
+    script, what = _script(guard, observed)
+    if not script:
+        return
+    touched = _touched(loaded, guard)
+    first = loaded is None
+    unchanged = situation.last is not None and situation.last.host == situation.desired.host
+    corrective = unchanged and not _follows_git(situation, touched)
+    blocked = None
+    if strangers:
+        ports = ", ".join(strangers)
+        blocked = f"{ports}: a port that is no vif and no declared uplink would be cut off (declare it in host.yaml, or take it off the bridge)"
+    yield Change(
+        address="guard",
+        actions=("create",) if first else ("update",),
+        cause="corrective" if corrective else "intentional",
+        impact="none",
+        phase=Phase.GUARD,
+        steps=(Run(LOAD, stdin=script, timeout_s=LOAD_TIMEOUT_S),),
+        fingerprint=(("guard", fact(observed, "guard")),),
+        before=_shown(loaded, touched),
+        after=_wanted(guard, touched),
+        counts=_counted(guard, touched, names, first=first or what == "rules"),
+        inverse=() if loaded is None else (Run(LOAD, stdin=_undo(loaded, guard), timeout_s=LOAD_TIMEOUT_S),),
+        layer=("guard",),
+        reason="vif_rules_missing" if corrective else None,
+        blocked=blocked,
+    )
+
+
+def _script(guard: Guard, observed: Observed) -> tuple[str, str]:
+    loaded = observed.guard
+    if loaded is None:
+        return nftables.full(guard, observed.features), "table"
+    if not nftables.rules_match(loaded, guard, observed.features):
+        return nftables.reload_rules(guard, observed.features) + nftables.delta(loaded, guard), "rules"
+    return nftables.delta(loaded, guard), "elements"
+
+
+def _undo(loaded: LoadedTable, guard: Guard) -> str:
+    """The elements back to what they were."""
+    there, wanted = loaded.elements, nftables.elements(guard)
+    deletes = [
+        nftables.statement("delete", name, wanted[name] - there.get(name, frozenset()))
+        for name in sorted(wanted)
+    ]
+    adds = [
+        nftables.statement("add", name, there.get(name, frozenset()) - wanted[name])
+        for name in sorted(wanted)
+    ]
+    return "".join((*deletes, *adds))
+
+
+def _touched(loaded: LoadedTable | None, guard: Guard) -> tuple[str, ...]:
+    """The ports with an element that comes or goes, sorted."""
+    wanted = nftables.elements(guard)
+    ports: set[str] = set()
+    for name, members in wanted.items():
+        there = frozenset() if loaded is None else loaded.elements.get(name, frozenset())
+        ports.update(
+            member.split('"')[1] for member in members ^ there if name != "bridges" and '"' in member
+        )
+    return tuple(sorted(ports))
+
+
+def _shown(loaded: LoadedTable | None, ports: tuple[str, ...]) -> dict[str, object]:
+    if loaded is None:
+        return {}
+    shown: dict[str, list[str]] = {}
+    for name in ("own_v4", "own_net4", "own_v6", "own_net6"):
+        for member in loaded.elements.get(name, frozenset()):
+            port, _, address = (part.strip(' "') for part in member.split(" . "))
+            if port in ports and not address.startswith("fe80:"):
+                shown.setdefault(port, []).append(address)
+    return {port: sorted(addresses) for port, addresses in sorted(shown.items())}
+
+
+def _wanted(guard: Guard, ports: tuple[str, ...]) -> dict[str, object]:
+    wanted: dict[str, object] = {
+        binding.interface: sorted(address_text(address) for address in binding.addresses)
+        for binding in guard.bindings
+        if binding.interface in ports
+    }
+    if guard.closed:
+        wanted["closes"] = list(guard.closed)
+    return wanted
+
+
+def _counted(
+    guard: Guard, ports: tuple[str, ...], names: Mapping[str, str], *, first: bool
+) -> tuple[str, ...]:
+    if first:
+        return ("guard",)
+    owners = {binding.interface: names.get(binding.uuid) for binding in guard.bindings}
+    found = {
+        f"domu.{owner}" for port in ports if (owner := owners.get(port.removesuffix("-emu"))) is not None
+    }
+    # What is left over belongs to nobody any more: a removed domU counts itself, the rest is the guard's.
+    return tuple(sorted(found)) or ("guard",)
+
+
+def _follows_git(situation: Situation, ports: tuple[str, ...]) -> bool:
+    """Whether git has changed what these ports may do since the last apply."""
+    applied = situation.applied
+    for domu in situation.desired.domus:
+        before = applied.get(domu.uuid)
+        if before is not None and before.vifs == domu.vifs and before.state == domu.state:
+            continue
+        mine = {vif.name for vif in (*domu.vifs, *(before.vifs if before is not None else ()))}
+        if mine & set(ports) or None in mine:
+            return True
+    return False

@@ -1,0 +1,176 @@
+"""The hands: does the steps of a change on this host, one at a time, and says what each command answered."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, assert_never
+
+from reconciler import durable, ledger
+from reconciler.ledger import MAKING, Ledger
+from reconciler.render_xl import SECRET_PLACEHOLDER
+from reconciler.step import CreateImage, Remember, RemoveFile, Run, Step, StopDomain, WriteFile, commands
+from state import xl
+from state.run import Completed, ReadError, Runner, read
+
+# xl waits 60 s for a paravirtualised guest to acknowledge before it gives up.
+SHUTDOWN_TIMEOUT_S = 75.0
+DESTROY_TIMEOUT_S = 40.0
+_POLL_S = 0.25
+
+
+class ApplyError(Exception):
+    """One action refused; the next pass plans again."""
+
+
+class Disk(Protocol):
+    """The writing side of a file system: the machine's, or a fake host's."""
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        """Replace a file, whole and durable."""
+
+    def remove(self, path: str) -> None:
+        """Remove a file, durably; one that is gone already is fine."""
+
+    def create_image(
+        self, path: str, size_bytes: int, *, sparse: bool, before_linking: Callable[[str], None]
+    ) -> str:
+        """Make an image that was not there, and its identity. `before_linking` gets the identity before the name exists.
+
+        Raises:
+            FileExistsError: something has that name; it is not touched.
+        """
+
+
+class HostDisk:
+    """This machine's file system. Secrets are put into configuration files here and nowhere else."""
+
+    def __init__(self, secrets: Callable[[str], str]) -> None:
+        self._secrets = secrets
+
+    def write(self, path: str, text: str, mode: int) -> None:
+        """See Disk."""
+        durable.write_whole(Path(path), self._secrets(text), mode=mode)
+
+    def remove(self, path: str) -> None:
+        """See Disk."""
+        durable.remove(Path(path))
+
+    def create_image(
+        self, path: str, size_bytes: int, *, sparse: bool, before_linking: Callable[[str], None]
+    ) -> str:
+        """See Disk. The image has no name until it has its size: a full disk leaves nothing behind."""
+        folder = Path(path).parent
+        descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        try:
+            if sparse:
+                os.ftruncate(descriptor, size_bytes)
+            else:
+                os.posix_fallocate(descriptor, 0, size_bytes)
+            os.fsync(descriptor)
+            found = os.fstat(descriptor)
+            identity = f"{found.st_dev}:{found.st_ino}"
+            before_linking(identity)
+            os.link(
+                f"/proc/self/fd/{descriptor}", path, follow_symlinks=True
+            )  # EEXIST rather than a lost image
+        finally:
+            os.close(descriptor)
+        durable.sync_folder(folder)
+        return identity
+
+
+@dataclass(slots=True)
+class Hands:
+    """What executing needs: commands, files, the ledger, and a way to wait."""
+
+    runner: Runner
+    disk: Disk
+    ledger_path: Path | None
+    ledger: Ledger
+    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float] = time.monotonic
+
+    def remember(self, uuid: str, fact: str, value: str) -> None:
+        """Keep one fact, on disk before anything goes on."""
+        self.ledger = ledger.remember(self.ledger, uuid, fact, value)
+        if self.ledger_path is not None:
+            ledger.save(self.ledger_path, self.ledger)
+
+    def execute(self, step: Step) -> tuple[Completed, ...]:
+        """Do one step, and what its commands answered.
+
+        Raises:
+            ApplyError: it was refused or ended in a way that is not success; what it did is for the next pass to see.
+        """
+        try:
+            match step:
+                case Run():
+                    return (self._run(step.argv, stdin=step.stdin, timeout_s=step.timeout_s),)
+                case WriteFile():
+                    self.disk.write(step.path, step.text, step.mode)
+                case RemoveFile():
+                    self.disk.remove(step.path)
+                case CreateImage():
+                    self._create_image(step)
+                case StopDomain():
+                    return self._stop(step)
+                case Remember():
+                    self.remember(step.uuid, step.fact, step.value)
+                case _:
+                    assert_never(step)
+        except OSError as exc:
+            raise ApplyError(f"{' '.join(commands(step)[0])}: {exc.strerror or exc}") from exc
+        except ReadError as exc:
+            raise ApplyError(str(exc)) from exc
+        return ()
+
+    def _run(self, argv: tuple[str, ...], *, stdin: str = "", timeout_s: float) -> Completed:
+        completed = self.runner.run(argv, stdin=stdin, timeout_s=timeout_s)
+        if completed.rc != 0:
+            raise ApplyError(str(completed))
+        return completed
+
+    def _create_image(self, step: CreateImage) -> None:
+        def before_linking(identity: str) -> None:
+            self.remember(step.uuid, "disk", f"{step.path}={MAKING}{identity}")
+
+        identity = self.disk.create_image(
+            step.path, step.size_bytes, sparse=step.sparse, before_linking=before_linking
+        )
+        self.remember(step.uuid, "disk", f"{step.path}={identity}")
+
+    def _stop(self, step: StopDomain) -> tuple[Completed, ...]:
+        """Ask, wait, and destroy what has shut down or would not: each time only the domain with that uuid."""
+        domid = self._alive(step.uuid)
+        if domid is None:
+            return ()
+        if step.domid is not None and domid != step.domid:
+            raise ApplyError(f"{step.uuid} is domain {domid} now, planned against {step.domid}")
+        done = [self.runner.run(("xl", "shutdown", str(domid)), timeout_s=SHUTDOWN_TIMEOUT_S)]
+        deadline = self.monotonic() + step.grace_s
+        while self.monotonic() < deadline:
+            if self._alive(step.uuid) != domid:
+                return tuple(done)  # its monitor, or a guest that reboots instead: then the next pass sees it
+            if self._has_shut_down(domid):
+                break
+            self.sleep(_POLL_S)
+        if self._alive(step.uuid) == domid:
+            done.append(self._run(("xl", "destroy", str(domid)), timeout_s=DESTROY_TIMEOUT_S))
+        return tuple(done)
+
+    def _alive(self, uuid: str) -> int | None:
+        uuids = xl.parse_vm_list(read(self.runner, xl.VM_LIST, timeout_s=xl.LIST_TIMEOUT_S))
+        return next((domid for domid, each in uuids.items() if each == uuid), None)
+
+    def _has_shut_down(self, domid: int) -> bool:
+        rows = xl.parse_list(read(self.runner, xl.LIST, timeout_s=xl.LIST_TIMEOUT_S))
+        return any(row.domid == domid and row.shutdown is not None for row in rows)
+
+
+def placeholder(name: str) -> str:
+    """What stands for the secret `name` in rendered text."""
+    return SECRET_PLACEHOLDER.format(name)

@@ -1,0 +1,1 @@
+"""The guard: bindings in, a complete packet filter out, one module per backend. Pure."""

@@ -1,0 +1,119 @@
+"""Bindings as elements of the nftables table, and the scripts that bring a kernel there. Pure.
+
+The rules are loaded once and stay; a change of bindings is a delta of elements in one transaction. Recreating
+the table or a set under traffic loses frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Network
+
+from reconciler.guard.binding import Binding, Guard
+from reconciler.guard.nftables_rules import SETS, TABLE, chain_text, chains, declarations, listed
+from schemas.claims import eui64_link_local
+from state.nft import Features, LoadedTable, normalised_rules
+
+Elements = Mapping[str, frozenset[str]]
+
+
+def elements(guard: Guard) -> Elements:
+    """The elements of every set that holds what this host allows, as nft writes them."""
+    found: dict[str, set[str]] = {each.name: set() for each in SETS}
+    for bridge in guard.bridges:
+        found["bridges"].add(f'"{bridge.name}"')
+        found["ports"].update(f'"{uplink}" : accept' for uplink in bridge.uplinks)
+    found["ports"].update(f'"{port}" : goto refused_unknown' for port in guard.closed)
+    for binding in guard.bindings:
+        ports = [binding.interface, f"{binding.interface}-emu"] if binding.emulated else [binding.interface]
+        for port in ports:
+            _bind(found, binding, port)
+    return {name: frozenset(members) for name, members in found.items()}
+
+
+def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
+    mac, inner = binding.mac, f"0x{int(binding.mac.replace(':', ''), 16):x}"
+    found["ports"].add(f'"{port}" : goto from_guest')
+    found["own_mac"].add(f'"{port}" . {mac}')
+    found["own_inner_mac"].add(f'"{port}" . {inner}')
+    if binding.mode == "audit":
+        found["audited"].add(f'"{port}"')
+    for network in (*binding.addresses, eui64_link_local(mac)):
+        single = network.prefixlen == network.max_prefixlen
+        version = "4" if isinstance(network, IPv4Network) else "6"
+        written = str(network.network_address) if single else str(network)
+        found[f"own_v{version}" if single else f"own_net{version}"].add(f'"{port}" . {mac} . {written}')
+        if isinstance(network, IPv4Network):
+            continue
+        first = f"0x{int(network.network_address):x}"
+        if single:
+            found["own_target"].add(f'"{port}" . {first}')
+        else:
+            found["own_target_net"].add(f'"{port}" . {first}-0x{int(network.broadcast_address):x}')
+
+
+def full(guard: Guard, features: Features) -> str:
+    """A script that loads the complete guard in one transaction, whatever of it is loaded already.
+
+    Existing elements that the guard does not want are taken away with their sets, so under traffic this is
+    for the first load only; later ones are deltas.
+    """
+    wanted = elements(guard)
+    return f"table {TABLE}\ndelete table {TABLE}\n{_table(guard, features)}" + "".join(
+        statement("add", name, wanted[name]) for name in sorted(wanted)
+    )
+
+
+def reload_rules(guard: Guard, features: Features) -> str:
+    """A script that puts our rules back in one transaction and leaves every element where it is.
+
+    A set that somebody deleted is made again; the delta of elements has to follow.
+    """
+    names = [name for name, _ in chains(guard, features)]
+    empty = "".join(f"add chain {TABLE} {name}\n" for name in names if name != "prerouting")
+    base = dict(chains(guard, features))["prerouting"][0].replace("; policy", " ; policy")
+    empty += f"add chain {TABLE} prerouting {{ {base} }}\n"
+    flushed = "".join(f"flush chain {TABLE} {name}\n" for name in reversed(names))
+    rules = "".join(
+        f"add rule {TABLE} {name} {line}\n"
+        for name, lines in chains(guard, features)
+        for line in (lines[1:] if name == "prerouting" else lines)
+    )
+    return f"table {TABLE} {{\n{declarations()}}}\n{empty}{flushed}{rules}"
+
+
+def delta(loaded: LoadedTable, guard: Guard) -> str:
+    """A script that turns the loaded elements into the wanted ones in one transaction; "" when there is nothing to do.
+
+    What goes is deleted before what comes is added: an address that changes hands never has two holders.
+    """
+    wanted = elements(guard)
+    deletes = [
+        statement("delete", name, loaded.elements.get(name, frozenset()) - wanted[name])
+        for name in sorted(wanted)
+    ]
+    adds = [
+        statement("add", name, wanted[name] - loaded.elements.get(name, frozenset()))
+        for name in sorted(wanted)
+    ]
+    return "".join((*deletes, *adds))
+
+
+def rules_match(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
+    """Whether the loaded rules are ours, unchanged."""
+    return loaded.rules == normalised_rules(f"table {TABLE} {{\n{listed(guard, features)}}}\n")
+
+
+def _table(guard: Guard, features: Features) -> str:
+    text = "".join(chain_text(name, lines) for name, lines in chains(guard, features))
+    return f"table {TABLE} {{\n{declarations()}{text}}}\n"
+
+
+def statement(verb: str, name: str, members: Iterable[str]) -> str:
+    """One `add` or `delete` of elements; "" for none."""
+    ordered = sorted(members)
+    if not ordered:
+        return ""
+    if verb == "delete" and name == "ports":
+        ordered = [member.partition(" : ")[0] for member in ordered]
+    return f"{verb} element {TABLE} {name} {{ {', '.join(ordered)} }}\n"

@@ -1,0 +1,223 @@
+"""The rules of the nftables backend: what a guest's frame must look like, stage by stage. Pure.
+
+One base chain in the bridge family's prerouting at -310: before ebtables' nat table, before br_netfilter, and
+before the bridge learns a source address, for frames to other guests, to the uplink and to dom0 alike. Nothing
+is stateful, so that taking an element away acts at once. Addresses are checked before every exception, and each
+exception has an unspecified source and a fixed destination.
+
+Lines are written as nft 1.0.6 lists them, so that what is loaded can be compared with what should be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.guard.binding import Guard
+from state.nft import Features
+
+TABLE = "bridge domgit"
+# In the bridge family dstnat is -300, ebtables' nat table; ten before it.
+_PRIORITY = "dstnat - 10"
+
+
+@dataclass(frozen=True, slots=True)
+class Set:
+    """A set or map of the table, without its elements."""
+
+    name: str
+    key: str
+    flags: str = ""
+    kind: str = "set"
+
+    def text(self) -> str:
+        """Its declaration."""
+        flags = f"\t\tflags {self.flags}\n" if self.flags else ""
+        return f"\t{self.kind} {self.name} {{\n\t\t{self.key}\n{flags}\t}}\n"
+
+
+# Keys start with the port: one lookup stands for a rule per address, however many vifs there are.
+SETS = (
+    Set("bridges", "type ifname"),
+    Set("ports", "type ifname : verdict", kind="map"),
+    Set("audited", "type ifname"),
+    Set("own_mac", "type ifname . ether_addr"),
+    Set("own_v4", "type ifname . ether_addr . ipv4_addr"),
+    Set("own_v6", "type ifname . ether_addr . ipv6_addr"),
+    # Prefixes cost a copy of their whole set at every change, so they do not share one with single addresses.
+    Set("own_net4", "type ifname . ether_addr . ipv4_addr", "interval"),
+    Set("own_net6", "type ifname . ether_addr . ipv6_addr", "interval"),
+    # nft 1.0.6 has no name for these fields: the target of a neighbour message, and a MAC inside a message.
+    Set("own_target", "typeof iifname . @th,64,128"),
+    Set("own_target_net", "typeof iifname . @th,64,128", "interval"),
+    Set("own_inner_mac", "typeof iifname . @th,208,48"),
+)
+REASONS = ("mac", "type", "arp", "v4", "v6", "nd", "dhcp", "router", "unknown")
+
+_FROM_GUEST = """
+iifname . ether saddr != @own_mac goto refused_mac
+ether type vmap { ip : goto from_v4, arp : goto from_arp, ip6 : goto from_v6 }
+goto refused_type
+"""
+# The inner MAC is bound like the outer one. A probe (RFC 5227) may ask for the guest's own addresses only.
+_FROM_ARP = """
+arp htype != 1 goto refused_arp
+arp ptype != ip goto refused_arp
+arp hlen != 6 goto refused_arp
+arp plen != 4 goto refused_arp
+arp operation != { request, reply } goto refused_arp
+iifname . arp saddr ether . arp saddr ip @own_v4 accept
+iifname . arp saddr ether . arp saddr ip @own_net4 accept
+arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own_v4 accept
+arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own_net4 accept
+goto refused_arp
+"""
+_FROM_V4 = """
+udp sport 67 udp dport 68 goto refused_dhcp
+igmp type membership-query goto refused_router
+udp sport 68 udp dport 67 jump dhcp_client
+iifname . ether saddr . ip saddr @own_v4 accept
+iifname . ether saddr . ip saddr @own_net4 accept
+ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+goto refused_v4
+"""
+# Fails closed on a message that is too short to hold the client's hardware address.
+_DHCP_CLIENT = """
+iifname . @th,288,48 @own_inner_mac return
+goto refused_dhcp
+"""
+# First what the transport parser cannot look behind: extension headers behind a fragment header or AH.
+_FROM_V6 = """
+frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts } goto refused_v6
+meta l4proto 51 @th,0,8 { 0x0, 0x2b, 0x2c, 0x33, 0x3a, 0x3c } goto refused_v6
+icmpv6 type { mld-listener-query, nd-router-advert, nd-redirect, 139, 140, ind-neighbor-solicit, ind-neighbor-advert, 147, 151, 152, 153 } goto refused_router
+udp sport 547 udp dport 546 goto refused_dhcp
+icmpv6 type vmap { nd-router-solicit : goto solicit_router, nd-neighbor-solicit : goto solicit_neighbor, nd-neighbor-advert : goto advertise }
+iifname . ether saddr . ip6 saddr @own_v6 accept
+iifname . ether saddr . ip6 saddr @own_net6 accept
+ip6 saddr :: ip6 daddr ff02::/16 icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept
+goto refused_v6
+"""
+# Exact lengths leave no room for a second option behind a correct first one.
+_ADVERTISE = """
+iifname . ether saddr . ip6 saddr @own_v6 goto advertise_target
+iifname . ether saddr . ip6 saddr @own_net6 goto advertise_target
+goto refused_nd
+"""
+_ADVERTISE_TARGET = """
+iifname . @th,64,128 @own_target goto advertise_option
+iifname . @th,64,128 @own_target_net goto advertise_option
+goto refused_nd
+"""
+_ADVERTISE_OPTION = """
+ip6 length 24 accept
+ip6 length 32 @th,192,16 0x201 iifname . @th,208,48 @own_inner_mac accept
+goto refused_nd
+"""
+_SOLICIT_NEIGHBOR = """
+ip6 saddr :: goto detect_duplicate
+iifname . ether saddr . ip6 saddr @own_v6 goto solicit_option
+iifname . ether saddr . ip6 saddr @own_net6 goto solicit_option
+goto refused_nd
+"""
+_SOLICIT_OPTION = """
+ip6 length 24 accept
+ip6 length 32 @th,192,16 0x101 iifname . @th,208,48 @own_inner_mac accept
+goto refused_nd
+"""
+# Option 14 of one unit is the nonce of RFC 7527.
+_DETECT_DUPLICATE = """
+ip6 daddr != ff02::1:ff00:0/104 goto refused_nd
+iifname . @th,64,128 @own_target goto detect_option
+iifname . @th,64,128 @own_target_net goto detect_option
+goto refused_nd
+"""
+_DETECT_OPTION = """
+ip6 length 24 accept
+ip6 length 32 @th,192,16 0xe01 accept
+goto refused_nd
+"""
+_SOLICIT_ROUTER = """
+ip6 saddr :: ip6 length 8 accept
+iifname . ether saddr . ip6 saddr @own_v6 goto solicit_router_option
+iifname . ether saddr . ip6 saddr @own_net6 goto solicit_router_option
+goto refused_nd
+"""
+_SOLICIT_ROUTER_OPTION = """
+ip6 length 8 accept
+ip6 length 16 @th,64,16 0x101 iifname . @th,80,48 @own_inner_mac accept
+goto refused_nd
+"""
+_GUEST_CHAINS = (
+    ("from_guest", _FROM_GUEST),
+    ("from_arp", _FROM_ARP),
+    ("from_v4", _FROM_V4),
+    ("dhcp_client", _DHCP_CLIENT),
+    ("from_v6", _FROM_V6),
+    ("advertise", _ADVERTISE),
+    ("advertise_target", _ADVERTISE_TARGET),
+    ("advertise_option", _ADVERTISE_OPTION),
+    ("solicit_neighbor", _SOLICIT_NEIGHBOR),
+    ("solicit_option", _SOLICIT_OPTION),
+    ("detect_duplicate", _DETECT_DUPLICATE),
+    ("detect_option", _DETECT_OPTION),
+    ("solicit_router", _SOLICIT_ROUTER),
+    ("solicit_router_option", _SOLICIT_ROUTER_OPTION),
+)
+# nft 1.0.6 lists these otherwise than it reads them; left, as written above, right, as listed.
+# (What it lists for AH it would not read back: it aborts on its own `ah nexthdr` behind `frag`.)
+LISTED = (
+    ("meta l4proto 51 @th,0,8 {", "ah nexthdr {"),
+    ("\t\tigmp type", "\t\tether type ip igmp type"),
+)
+
+
+def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """All chains as (name, lines), those that others jump to before them."""
+    log = guard.log
+    limit = f"limit rate {log.count}/{log.per} "
+    prefix = f'log prefix "{log.prefix}" level {log.level}'
+    found = [("refused", (f"{limit}{prefix}", "iifname @audited accept", "drop"))]
+    found += [
+        (f"refused_{reason}", (f"update @count_{reason} {{ iifname }}", "goto refused"))
+        for reason in REASONS
+        if reason != "unknown"
+    ]
+    if guard.unknown_vifs == "drop":
+        found.append(("refused_unknown", ("update @count_unknown { iifname }", f"{limit}{prefix}", "drop")))
+    else:
+        found.append(("refused_unknown", ("update @count_unknown { iifname }", "accept")))
+    found += [(name, tuple(text.strip().splitlines())) for name, text in reversed(_GUEST_CHAINS)]
+    found.append(("prerouting", _prerouting(guard, features)))
+    return tuple(found)
+
+
+def _prerouting(guard: Guard, features: Features) -> tuple[str, ...]:
+    lines = [f"type filter hook prerouting priority {_PRIORITY}; policy accept;", "iifname vmap @ports"]
+    if features.ibrname:
+        lines.append("meta ibrname @bridges goto refused_unknown")
+    elif guard.alone:
+        # Without knowing the frame's bridge a name must do, and only where no other bridge can have such names.
+        lines.append('iifname "vif*" goto refused_unknown')
+    return tuple(lines)
+
+
+def declarations() -> str:
+    """The sets, maps and counters, without elements."""
+    counters = "".join(
+        f"\tset count_{reason} {{\n\t\ttype ifname\n\t\tsize 65535\n\t\tflags dynamic\n\t\tcounter\n\t}}\n"
+        for reason in REASONS
+    )
+    return "".join(each.text() for each in SETS) + counters
+
+
+def chain_text(name: str, lines: tuple[str, ...]) -> str:
+    """One chain as nft lists it."""
+    return f"\tchain {name} {{\n" + "".join(f"\t\t{line}\n" for line in lines) + "\t}\n"
+
+
+def listed(guard: Guard, features: Features) -> str:
+    """The whole table without elements as `nft -s list table` of nft 1.0.6 would print it, order aside."""
+    text = declarations() + "".join(chain_text(name, lines) for name, lines in chains(guard, features))
+    for written, shown in LISTED:
+        text = text.replace(written, shown)
+    return text

@@ -1,0 +1,84 @@
+"""What may be done by itself, and what waits for a human. Pure.
+
+Everything withheld stays in the plan with its reason; nothing else in the plan waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from reconciler.ledger import Ledger
+from reconciler.plan import IMPACTS, Change, Impact
+from state.desired import Desired, DomU
+
+Disruption = Literal["none", "link", "reboot"]
+# The most that a domU suffers under each word: a reboot and a restart are the same to its customer.
+_ALLOWED: Mapping[Disruption, Impact] = {"none": "none", "link": "link", "reboot": "restart"}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Who acts. By hand, `mode: report` does not bind; `disruption` then replaces what the specs say."""
+
+    by_hand: bool = True
+    disruption: Disruption | None = None
+
+
+def apply_policy(
+    changes: Sequence[Change], desired: Desired, ledger: Ledger, policy: Policy
+) -> tuple[Change, ...]:
+    """The changes, with those withheld that the host's limits, modes and protections do not allow."""
+    domus = {domu.uuid: domu for domu in desired.domus}
+    over_limit = _over_limits(changes, desired)
+    return tuple(
+        _judge(change, domus.get(change.uuid or ""), desired, ledger, policy, over_limit)
+        for change in changes
+    )
+
+
+def _judge(
+    change: Change,
+    domu: DomU | None,
+    desired: Desired,
+    ledger: Ledger,
+    policy: Policy,
+    over_limit: Mapping[str, str],
+) -> Change:
+    if change.blocked is not None:
+        return change
+    if not policy.by_hand and "report" in {desired.host.mode, "enforce" if domu is None else domu.mode}:
+        return replace(change, when="approval", reason="report_only")
+    removal = change.reason == "tombstone"
+    owned = ledger.get(change.uuid or "")
+    if removal and owned is not None and (owned.protect or (domu is not None and domu.protect)):
+        return replace(change, blocked="protected: needs an approval", reason="protected")
+    if (why := over_limit.get("absent" if removal else "detach" if _detaches(change) else "")) is not None:
+        return replace(change, blocked=why, reason="guard_exceeded")
+    # `state: halted` and `state: absent` are said in so many words in git: no second word is asked for.
+    if domu is None or removal or change.after.get("state") == "halted":
+        return change
+    allowed = _ALLOWED[policy.disruption or domu.disruption]
+    if IMPACTS.index(change.impact) > IMPACTS.index(allowed):
+        return replace(change, when="approval", reason="awaiting_approval")
+    return change
+
+
+def _over_limits(changes: Iterable[Change], desired: Desired) -> Mapping[str, str]:
+    """The limits that the plan as a whole would pass, by kind, with the reason."""
+    over = {}
+    limits = desired.host.limits
+    removals = [change for change in changes if change.reason == "tombstone" and change.blocked is None]
+    if len(removals) > limits.absent:
+        over["absent"] = f"{len(removals)} domUs would be removed at once, limits.absent is {limits.absent}"
+    detaches = sum(1 for change in changes if _detaches(change) and change.blocked is None)
+    all_vifs = sum(len(domu.vifs) for domu in desired.domus)
+    allowed = max(1, all_vifs * limits.detach_percent // 100)
+    if detaches > allowed:
+        over["detach"] = f"{detaches} vifs would be detached at once, limits.detach allows {allowed}"
+    return over
+
+
+def _detaches(change: Change) -> bool:
+    return bool(change.early) and ".vif." in change.address

@@ -1,0 +1,134 @@
+"""A domU as the text of its xl configuration file. Pure.
+
+Only `key = "..."` and plain decimals are ever written, and every value was accepted by schemas before:
+a value that could break out of its quotes is a bug there, and refused here once more.
+"""
+
+from __future__ import annotations
+
+import re
+
+from state.desired import Disk, DomU, Vif
+
+# libxlu strings know no raw control characters, and these two end or escape a string; schemas refuses all of them.
+_UNQUOTABLE = re.compile(r'[\x00-\x1f\x7f"\\]')
+# Inside vif, disk and vfb strings a comma starts the next key.
+_UNSPLITTABLE = re.compile(r'[\x00-\x1f\x7f"\\,]')
+HOTPLUG_SCRIPT = "vif-domgit"
+# Stands in plans and comparisons for a password that only the written file holds.
+SECRET_PLACEHOLDER = "@domgit-secret:{}@"
+
+
+def config_path(name: str) -> str:
+    """Where the configuration of the domU called `name` lies."""
+    return f"/etc/xen/{name}.cfg"
+
+
+def render_xl(domu: DomU) -> str:
+    """The configuration file of a domU, complete, ending with a newline.
+
+    A VNC password is written as SECRET_PLACEHOLDER; the writer puts the secret in.
+    on_poweroff is `preserve`: the customer's own poweroff stays visible until it was recorded.
+
+    Raises:
+        ValueError: a value cannot be written (schemas lets none through), or the domU is a tombstone.
+
+    Source: xl.cfg(5), tools/libs/util/libxlu_cfg_{l.l,y.y}, Xen 4.17.
+    """
+    boot = domu.boot
+    if boot is None:
+        raise ValueError(f"{domu.name}: a tombstone has no configuration")
+    lines = [
+        f"# Written by domgit from {domu.file}: edit that file in git, not this one.",
+        _text("name", domu.name),
+        _text("uuid", domu.uuid),
+        _text("type", domu.type),
+        f"memory = {domu.memory_mib}",
+        f"maxmem = {domu.max_memory_mib}",
+        f"vcpus = {domu.vcpus}",
+        f"maxvcpus = {domu.max_vcpus}",
+    ]
+    for key, value in (
+        ("kernel", boot.kernel),
+        ("ramdisk", boot.ramdisk),
+        ("cmdline", boot.cmdline),
+        ("bootloader", boot.bootloader),
+        ("firmware", boot.firmware),
+    ):
+        if value:
+            lines.append(_text(key, value))
+    lines.append(
+        _list("disk", [_disk(disk) for disk in domu.disks] + ([_cdrom(boot.cdrom)] if boot.cdrom else []))
+    )
+    lines.append(_list("vif", [_vif(vif) for vif in domu.vifs]))
+    if domu.vnc is not None:
+        parts = [
+            "vnc=1",
+            f"vnclisten={_part(domu.vnc.listen)}",
+            f"vncdisplay={domu.vnc.display}",
+            "vncunused=0",
+        ]
+        if domu.vnc.secret is not None:
+            parts.append(f"vncpasswd={SECRET_PLACEHOLDER.format(_part(domu.vnc.secret))}")
+        lines.append(_list("vfb", [",".join(parts)]))
+    if domu.type == "hvm":
+        lines.append(_text("serial", "pty"))
+    lines += [
+        _text("on_poweroff", "preserve"),
+        # An installer's reboot ends the phase instead of starting the installer again.
+        _text("on_reboot", "preserve" if boot.phase == "install" else "restart"),
+        _text("on_crash", domu.on_crash),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def vif_arguments(vif: Vif) -> tuple[str, ...]:
+    """A vif as `key=value` parts, for xl.cfg and for `xl network-attach` alike.
+
+    `ip=` is information for people; nothing enforces or compares it.
+    """
+    arguments = [f"mac={vif.mac}", f"bridge={_part(vif.bridge)}"]
+    if vif.name is not None:
+        arguments.append(f"vifname={_part(vif.name)}")
+    arguments.append(f"script={HOTPLUG_SCRIPT}")
+    if vif.addresses:
+        single = (
+            str(each.network_address) if each.prefixlen == each.max_prefixlen else str(each)
+            for each in vif.addresses
+        )
+        arguments.append("ip=" + " ".join(single))
+    if vif.rate_text is not None:
+        arguments.append(f"rate={_part(vif.rate_text)}")
+    return tuple(arguments)
+
+
+def _vif(vif: Vif) -> str:
+    return ",".join(vif_arguments(vif))
+
+
+def _disk(disk: Disk) -> str:
+    access = "rw" if disk.writable else "ro"
+    # target= takes the rest of the string, so it comes last; the format is always said, never probed.
+    return f"format={_part(disk.format)},vdev={_part(disk.vdev)},access={access},target={_part(disk.path)}"
+
+
+def _cdrom(path: str) -> str:
+    return f"format=raw,vdev=hdc,access=ro,devtype=cdrom,target={_part(path)}"
+
+
+def _text(key: str, value: str) -> str:
+    if _UNQUOTABLE.search(value):
+        raise ValueError(f"{key}: {value!r} cannot be written into an xl configuration")
+    return f'{key} = "{value}"'
+
+
+def _part(value: str) -> str:
+    if _UNSPLITTABLE.search(value):
+        raise ValueError(f"{value!r} cannot be written into a vif, disk or vfb string")
+    return value
+
+
+def _list(key: str, values: list[str]) -> str:
+    if not values:
+        return f"{key} = []"
+    return f"{key} = [\n" + "".join(f'    "{value}",\n' for value in values) + "]"

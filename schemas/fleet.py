@@ -1,0 +1,286 @@
+"""A whole repository: every document checked, profiles merged, references and claims compared. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from schemas.claims import Claimant, check_claims, uuid_of
+from schemas.diagnostic import Diagnostic
+from schemas.document import address, check_envelope, validated
+from schemas.domu import DomU, Spec
+from schemas.host import Host
+from schemas.layout import Place, place
+from schemas.network import Network
+from schemas.profile import Profile, completed, forbidden_paths
+from schemas.rules import check_domu, check_host, check_networks
+from schemas.tree import Path, Tree, merge
+
+FILE_COUNT_LIMIT = 200_000
+BYTES_LIMIT = 256 * 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """The accepted documents, and everything that is wrong with the others.
+
+    `scopes` says for each diagnostic, in the same order, how far it reaches: `domu:HOST/NAME` keeps that
+    domU at its last-good specification, `host:HOST` that host, `fleet` every host.
+    """
+
+    hosts: Mapping[str, Host]
+    networks: tuple[Network, ...]
+    domus: tuple[Claimant, ...]
+    diagnostics: tuple[Diagnostic, ...]
+    scopes: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether a commit with this content is to be accepted: warnings alone are no reason to refuse."""
+        return all(diagnostic.severity == "warning" for diagnostic in self.diagnostics)
+
+
+@dataclass(frozen=True, slots=True)
+class HostView:
+    """What one host needs of a fleet. `refused`: an error reaches the whole host, which stays at last-good."""
+
+    host: Host | None
+    networks: tuple[Network, ...]
+    domus: tuple[Claimant, ...]
+    held: tuple[str, ...]
+    elsewhere: Mapping[str, str]
+    diagnostics: tuple[Diagnostic, ...]
+    refused: bool
+
+
+@dataclass(slots=True)
+class _Build:
+    """What has been found so far."""
+
+    trees: dict[Place, Tree] = field(default_factory=dict)
+    found: list[tuple[Diagnostic, str]] = field(default_factory=list)
+
+    def add(self, diagnostics: Iterable[Diagnostic], scope: str) -> None:
+        self.found += [(diagnostic, scope) for diagnostic in diagnostics]
+
+    def of(self, kind: str) -> list[tuple[Place, Tree]]:
+        return [(where, tree) for where, tree in sorted(self.trees.items()) if where.kind == kind]
+
+
+def check_fleet(files: Iterable[str], trees: Mapping[str, Tree], problems: Iterable[Diagnostic]) -> Fleet:
+    """The fleet that a repository describes, and every problem in it at once.
+
+    `files` are all paths under the known folders, `trees` the documents that could be read, `problems` what
+    was wrong with the others.
+    """
+    build = _Build()
+    places = {file: place(file) for file in sorted(files)}
+    for file, where in places.items():
+        if isinstance(where, Diagnostic):
+            build.add([where], _scope_of_file(file))
+        elif where is not None and file in trees:
+            build.trees[where] = trees[file]
+    build.add(problems, "")
+    build.found = [
+        (diagnostic, scope or _scope_of_place(places.get(diagnostic.file or ""), diagnostic.file or ""))
+        for diagnostic, scope in build.found
+    ]
+    hosts = _hosts(build, places.values())
+    networks = _networks(build)
+    claimants = _domus(build, hosts, networks, _profiles(build))
+    build.add(check_claims(claimants, hosts), "fleet")
+    build.found.sort(key=lambda item: _order(item[0]))
+    return Fleet(
+        hosts=hosts,
+        networks=networks,
+        domus=tuple(claimants),
+        diagnostics=tuple(diagnostic for diagnostic, _ in build.found),
+        scopes=tuple(scope for _, scope in build.found),
+    )
+
+
+def view(fleet: Fleet, name: str) -> HostView:
+    """What the host `name` is to do, with what is held back."""
+    held, refused, relevant = set(), False, []
+    for diagnostic, scope in zip(fleet.diagnostics, fleet.scopes, strict=True):
+        if scope in {"fleet", f"host:{name}"} or scope.startswith(f"domu:{name}/"):
+            relevant.append(diagnostic)
+            if diagnostic.severity == "error":
+                if scope.startswith("domu:"):
+                    held.add(scope.partition("/")[2])
+                else:
+                    refused = True
+    here = tuple(claimant for claimant in fleet.domus if claimant.host == name and claimant.name not in held)
+    return HostView(
+        host=fleet.hosts.get(name),
+        networks=fleet.networks,
+        domus=here,
+        held=tuple(sorted(held)),
+        elsewhere={
+            uuid_of(claimant.domu): claimant.host for claimant in fleet.domus if claimant.host != name
+        },
+        diagnostics=tuple(relevant),
+        refused=refused or name not in fleet.hosts,
+    )
+
+
+def _hosts(build: _Build, places: Iterable[Place | Diagnostic | None]) -> dict[str, Host]:
+    hosts = {}
+    for where, tree in build.of("Host"):
+        build.add(check_envelope(tree, where), f"host:{where.name}")
+        host, diagnostics = validated(Host, tree.value, lambda _, tree=tree: tree, address(where))  # type: ignore[misc]  # bound now
+        build.add(diagnostics, f"host:{where.name}")
+        if host is not None:
+            hosts[where.name] = host
+            build.add(check_host(host, tree, address(where)), f"host:{where.name}")
+    described = {where.name for where in places if isinstance(where, Place) and where.kind == "Host"}
+    folders = {
+        where.host: where.file for where in places if isinstance(where, Place) and where.host is not None
+    }
+    for folder in sorted(name for name in folders if name not in described and name is not None):
+        missing = Diagnostic(
+            f"hosts/{folder}/host.yaml",
+            None,
+            None,
+            "DG1503",
+            "missing (expected a Host in every folder under hosts/)",
+        )
+        build.add([missing], f"host:{folder}")
+    return hosts
+
+
+def _networks(build: _Build) -> tuple[Network, ...]:
+    found = []
+    for where, tree in build.of("Network"):
+        build.add(check_envelope(tree, where), "fleet")
+        network, diagnostics = validated(Network, tree.value, lambda _, tree=tree: tree, address(where))  # type: ignore[misc]  # bound now
+        build.add(diagnostics, "fleet")
+        if network is not None:
+            found.append((network, tree))
+    build.add(check_networks(found), "fleet")
+    return tuple(network for network, _ in found)
+
+
+def _profiles(build: _Build) -> Mapping[str, Tree]:
+    profiles = {}
+    for where, tree in build.of("Profile"):
+        about = address(where)
+        build.add(check_envelope(tree, where), "fleet")
+        profile, diagnostics = validated(Profile, tree.value, lambda _, tree=tree: tree, about)  # type: ignore[misc]  # bound now
+        build.add(diagnostics, "fleet")
+        profiles[where.name] = tree
+        if profile is None:
+            continue
+        spec = tree.value["spec"]
+        build.add(
+            [
+                tree.error(
+                    "DG1206",
+                    ("spec", *path),
+                    f"{path[-1]}: cannot stand in a profile (expected in the domU's own file)",
+                    about,
+                )
+                for path in forbidden_paths(spec)
+            ],
+            "fleet",
+        )
+        _, diagnostics = validated(Spec, completed(spec), lambda _, tree=tree: tree, about)  # type: ignore[misc]  # bound now
+        # Spec is checked alone here, so its paths lack the `spec` in front.
+        build.add([_below_spec(tree, diagnostic) for diagnostic in diagnostics], "fleet")
+    return profiles
+
+
+def _below_spec(tree: Tree, diagnostic: Diagnostic) -> Diagnostic:
+    parts = diagnostic.message.partition(":")[0]
+    path: Path = (
+        "spec",
+        *(
+            int(part) if part.isdecimal() else part
+            for part in parts.replace("]", "").replace("[", ".").split(".")
+        ),
+    )
+    return tree.error(diagnostic.code, path, diagnostic.message, diagnostic.address)
+
+
+def _domus(
+    build: _Build, hosts: Mapping[str, Host], networks: tuple[Network, ...], profiles: Mapping[str, Tree]
+) -> list[Claimant]:
+    by_bridge: defaultdict[str, list[Network]] = defaultdict(list)
+    for network in networks:
+        by_bridge[network.spec.bridge].append(network)
+    claimants = []
+    for where, tree in build.of("DomU"):
+        scope, about = f"domu:{where.host}/{where.name}", address(where)
+        problems = list(check_envelope(tree, where))
+        profile, unknown = _profile_of(tree, profiles, about)
+        problems += unknown
+        value = tree.value
+        if profile is not None and isinstance(profile.value.get("spec"), dict):
+            brought = {
+                key: each for key, each in profile.value["spec"].items() if key not in {"profile", "state"}
+            }
+            value = {**value, "spec": merge(brought, value.get("spec"))}
+
+        def locate(path: Path, tree: Tree = tree, profile: Tree | None = profile) -> Tree:
+            return profile if profile is not None and not tree.holds(path) and profile.holds(path) else tree
+
+        domu, diagnostics = validated(DomU, value, locate, about)
+        problems += [
+            diagnostic for diagnostic in diagnostics if profile is None or diagnostic.file != profile.file
+        ]
+        # What the profile brought is the profile's error, and was said there if it is wrong for everyone.
+        build.add(
+            [
+                each
+                for each in diagnostics
+                if profile is not None and each.file == profile.file and each not in _all(build)
+            ],
+            "fleet",
+        )
+        if domu is not None:
+            claimant = Claimant(where.host or "", domu, tree, profile)
+            problems += check_domu(claimant, hosts.get(where.host or ""), by_bridge, about)
+            if not problems or all(problem.severity == "warning" for problem in problems):
+                claimants.append(claimant)
+        build.add(problems, scope)
+    return claimants
+
+
+def _all(build: _Build) -> set[Diagnostic]:
+    return {diagnostic for diagnostic, scope in build.found if scope == "fleet"}
+
+
+def _profile_of(tree: Tree, profiles: Mapping[str, Tree], about: str) -> tuple[Tree | None, list[Diagnostic]]:
+    spec = tree.value.get("spec")
+    name = spec.get("profile") if isinstance(spec, dict) else None
+    if not isinstance(name, str):
+        return None, []
+    profile = profiles.get(str(name))
+    if profile is None:
+        have = ", ".join(sorted(profiles)) or "none"
+        return None, [
+            tree.error("DG1201", ("spec", "profile"), f'profile: no profile "{name}" (have {have})', about)
+        ]
+    return profile, []
+
+
+def _scope_of_file(file: str) -> str:
+    parts = file.split("/")
+    return f"host:{parts[1]}" if parts[0] == "hosts" and len(parts) > 1 else "fleet"
+
+
+def _scope_of_place(where: Place | Diagnostic | None, file: str) -> str:
+    if isinstance(where, Place) and where.kind == "DomU":
+        return f"domu:{where.host}/{where.name}"
+    return _scope_of_file(file)
+
+
+def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
+    return (
+        diagnostic.file or "",
+        diagnostic.line or 0,
+        diagnostic.column or 0,
+        diagnostic.code,
+        diagnostic.message,
+    )

@@ -1,0 +1,215 @@
+"""What one accepted document may not say although each of its values is fine. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from schemas.claims import LINK_LOCAL, Claimant
+from schemas.diagnostic import Diagnostic
+from schemas.domu import Spec, Vif
+from schemas.host import Host
+from schemas.network import Network
+from schemas.scalars import Address, address_text, is_good_vif_name
+from schemas.tree import Path, Tree, dotted
+
+MakeError = Callable[[str, Path, str], Diagnostic]
+
+
+def check_host(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
+    """Bridges named twice, and a port that is the uplink of two of them."""
+    bridges: set[str] = set()
+    uplinks: dict[str, str] = {}
+    for index, bridge in enumerate(host.spec.bridges):
+        path: Path = ("spec", "bridges", index)
+        if bridge.name in bridges:
+            yield tree.error(
+                "DG1205",
+                (*path, "name"),
+                f'bridges[{index}].name: bridge "{bridge.name}" is named twice',
+                about,
+            )
+        bridges.add(bridge.name)
+        for place, uplink in enumerate(bridge.uplinks):
+            if uplink in uplinks:
+                message = (
+                    f'bridges[{index}].uplinks[{place}]: "{uplink}" is an uplink of {uplinks[uplink]} too'
+                )
+                yield tree.error("DG1205", (*path, "uplinks", place), message, about)
+            uplinks[uplink] = bridge.name
+
+
+def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnostic]:
+    """Subnets that overlap, and gateways and reserved ranges that lie outside their subnet."""
+    for position, (network, tree) in enumerate(networks):
+        about, subnet = f"network.{network.metadata.name}", network.spec.subnet
+        for other, _ in networks[:position]:
+            if network.spec.bridge == other.spec.bridge and _overlaps(subnet, other.spec.subnet):
+                message = f"subnet: {subnet} overlaps network {other.metadata.name} ({other.spec.subnet})"
+                yield tree.error("DG1402", ("spec", "subnet"), message, about)
+        if network.spec.gateway is not None and not _within(network.spec.gateway, subnet):
+            message = f"gateway: {address_text(network.spec.gateway)} is not in {subnet}"
+            yield tree.error("DG1403", ("spec", "gateway"), message, about)
+        for index, reserved in enumerate(network.spec.reserved):
+            if not _within(reserved, subnet):
+                yield tree.error(
+                    "DG1403",
+                    ("spec", "reserved", index),
+                    f"reserved[{index}]: {address_text(reserved)} is not in {subnet}",
+                    about,
+                )
+
+
+def check_domu(
+    claimant: Claimant, host: Host | None, networks: Mapping[str, Sequence[Network]], about: str
+) -> Iterator[Diagnostic]:
+    """What is missing after the merge, what contradicts itself, and what refers to nothing."""
+    spec = claimant.domu.spec
+    if spec.state == "absent":
+        return
+
+    def error(code: str, path: Path, message: str) -> Diagnostic:
+        return claimant.located(path).error(code, path, f"{dotted(path[1:])}: {message}", about)
+
+    yield from _check_needed(spec, error)
+    devices = [disk.vdev for disk in spec.disks] + ["hdc"] * _has_cdrom(spec)
+    for index, disk in enumerate(spec.disks):
+        if devices.count(disk.vdev) > 1:
+            yield error("DG1205", ("spec", "disks", index, "vdev"), f"{disk.vdev} is used twice")
+    if host is not None:
+        yield from _check_paths(claimant, host, error)
+    for index, vif in enumerate(spec.vifs):
+        yield from _check_vif(claimant, index, vif, host, networks.get(vif.bridge, ()), about)
+
+
+def _check_needed(spec: Spec, error: MakeError) -> Iterator[Diagnostic]:
+    """What must be there once the profile is merged in, and ceilings below what they cap."""
+    for name, value in (("type", spec.type), ("memory", spec.memory)):
+        if value is None:
+            yield error("DG1102", ("spec", name), "missing (expected in the domU or in its profile)")
+    boot = spec.boot
+    installing = boot is not None and boot.phase == "install"
+    if boot is None or (boot.run is None and not (installing and spec.state == "halted")):
+        yield error("DG1102", ("spec", "boot", "run"), "missing (expected kernel, bootloader or firmware)")
+    if installing and boot is not None and boot.install is None:
+        yield error("DG1102", ("spec", "boot", "install"), "missing (expected in phase install)")
+    if boot is not None and boot.then is not None and not installing:
+        yield error("DG1205", ("spec", "boot", "then"), "stands beside `phase: install` only")
+    if spec.memory is not None and spec.max_memory is not None and spec.max_memory < spec.memory:
+        yield error(
+            "DG1205", ("spec", "maxMemory"), f"{spec.max_memory}MiB is less than memory ({spec.memory}MiB)"
+        )
+    if spec.max_vcpus is not None and spec.max_vcpus < spec.vcpus:
+        yield error("DG1205", ("spec", "maxVcpus"), f"{spec.max_vcpus} is less than vcpus ({spec.vcpus})")
+
+
+def _has_cdrom(spec: Spec) -> bool:
+    boot = spec.boot
+    return (
+        boot is not None
+        and boot.phase == "install"
+        and boot.install is not None
+        and boot.install.cdrom is not None
+    )
+
+
+def _check_paths(claimant: Claimant, host: Host, make: MakeError) -> Iterator[Diagnostic]:
+    images, spec = host.spec.images, claimant.domu.spec
+    volumes = [f"/dev/{group}" for group in images.volume_groups]
+    for index, disk in enumerate(spec.disks):
+        if not _below(disk.path, [*images.roots, *volumes]):
+            have = ", ".join([*images.roots, *volumes])
+            yield make(
+                "DG1204",
+                ("spec", "disks", index, "path"),
+                f"{disk.path} is not under the host's images.roots or volumeGroups (have {have})",
+            )
+    boot = spec.boot
+    if boot is None:
+        return
+    for phase, part in (("install", boot.install), ("run", boot.run)):
+        for name in ("kernel", "ramdisk", "cdrom"):
+            path = getattr(part, name, None)
+            # What distributions ship for booting guests by themselves is dom0's own, not a customer's.
+            if path is not None and not _below(path, [*images.kernels, "/usr/lib/grub-xen"]):
+                yield make(
+                    "DG1204",
+                    ("spec", "boot", phase, name),
+                    f"{path} is not under the host's images.kernels (have {', '.join(images.kernels)})",
+                )
+
+
+def _check_vif(
+    claimant: Claimant, index: int, vif: Vif, host: Host | None, networks: Sequence[Network], about: str
+) -> Iterator[Diagnostic]:
+    path: Path = ("spec", "vifs", index)
+    shown = f"vifs[{index}]"
+
+    def error(code: str, part: Path, message: str) -> Diagnostic:
+        return claimant.located((*path, *part)).error(
+            code, (*path, *part), f"{shown}.{dotted(part)}: {message}", about
+        )
+
+    if host is not None and vif.bridge not in {bridge.name for bridge in host.spec.bridges}:
+        have = ", ".join(bridge.name for bridge in host.spec.bridges) or "none"
+        yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
+    if (
+        host is not None
+        and vif.name is not None
+        and vif.name in {uplink for bridge in host.spec.bridges for uplink in (bridge.name, *bridge.uplinks)}
+    ):
+        yield error("DG1205", ("name",), f'"{vif.name}" is a bridge or an uplink of the host')
+    if vif.name is not None and not is_good_vif_name(vif.name):
+        warning = error(
+            "DG1901",
+            ("name",),
+            f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)',
+        )
+        yield Diagnostic(
+            warning.file, warning.line, warning.column, warning.code, warning.message, about, "warning"
+        )
+    for place, item in enumerate(vif.ips):
+        network = getattr(item, "address", item)
+        problem = _placed(network, networks)
+        if problem is not None:
+            yield error(problem[0], ("ips", place), f"{address_text(network)} {problem[1]}")
+
+
+def _placed(address: Address, networks: Sequence[Network]) -> tuple[str, str] | None:
+    """What is wrong with where an address lies; link-local ones lie on every segment."""
+    if isinstance(address, IPv6Network) and address.subnet_of(LINK_LOCAL):
+        return None
+    around = [network for network in networks if _within(address, network.spec.subnet)]
+    if len(around) != 1:
+        have = ", ".join(str(network.spec.subnet) for network in networks) or "none"
+        return "DG1401", f"lies in no network of the vif's bridge (have {have})"
+    spec = around[0].spec
+    for reserved in spec.reserved:
+        if _overlaps(address, reserved):
+            return "DG1404", f"is reserved in network {around[0].metadata.name} ({address_text(reserved)})"
+    if spec.gateway is not None and _overlaps(address, spec.gateway):
+        return "DG1404", f"is the gateway of network {around[0].metadata.name}"
+    edges = (
+        {spec.subnet.network_address, spec.subnet.broadcast_address}
+        if spec.subnet.prefixlen < spec.subnet.max_prefixlen - 1
+        else set()
+    )
+    if isinstance(spec.subnet, IPv6Network):
+        edges = {spec.subnet.network_address}
+    if any(edge in address for edge in edges):
+        return "DG1404", f"holds the network or broadcast address of network {around[0].metadata.name}"
+    return None
+
+
+def _within(inner: Address, outer: Address) -> bool:
+    if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
+        return inner.subnet_of(outer)
+    return isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network) and inner.subnet_of(outer)
+
+
+def _overlaps(one: Address, other: Address) -> bool:
+    return _within(one, other) or _within(other, one)
+
+
+def _below(path: str, folders: Iterable[str]) -> bool:
+    return any(path.startswith(f"{folder}/") for folder in folders)

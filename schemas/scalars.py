@@ -1,0 +1,378 @@
+"""The values that may stand in a specification, each with one canonical form. Pure.
+
+A value comes as a Plain (unquoted in YAML), a str (quoted, or from canonical JSON), an int or a bool (from
+canonical JSON). The field's type decides how a Plain is read: `no` is a name where a name is wanted.
+A quoted value is only ever a string. Everything is ASCII unless it says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid as uuids
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
+_SIZE_UNITS = {
+    "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB,
+}  # fmt: skip
+_DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+Address = IPv4Network | IPv6Network
+
+
+class Plain(str):
+    """An unquoted YAML scalar: text whose meaning the field's type decides."""
+
+    __slots__ = ()
+
+
+def _integer(value: object) -> object:
+    if type(value) is int:
+        return value
+    # Nothing else is one: 010 would be octal to some and ten to others, 1_0 and 1e3 numbers to some only.
+    if isinstance(value, Plain) and re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
+        return int(value)
+    raise ValueError(f"{_shown(value)} is no integer (expected digits without quotes or leading zeros)")
+
+
+def _boolean(value: object) -> object:
+    if type(value) is bool:
+        return value
+    if isinstance(value, Plain) and value in {"true", "True", "TRUE", "false", "False", "FALSE"}:
+        return value.lower() == "true"
+    raise ValueError(f"{_shown(value)} is no boolean (expected true or false, without quotes)")
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"{_shown(value)} is no text")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
+    return str(value)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, str):
+        return repr(str(value[:60]))
+    return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+
+
+def matching(pattern: str, expected: str) -> BeforeValidator:
+    """A validator for text that matches the whole of `pattern`; `expected` says so in words."""
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: object) -> str:
+        text = _string(value)
+        if compiled.fullmatch(text) is None:
+            raise ValueError(f"{_shown(text)} is not {expected}")
+        return text
+
+    return BeforeValidator(check)
+
+
+Integer = Annotated[int, BeforeValidator(_integer)]
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+Text = Annotated[str, BeforeValidator(_string)]
+
+
+def _memory(value: object) -> int:
+    text = _string(value)
+    match = re.fullmatch(r"([1-9][0-9]{0,8})(MiB|GiB)", text)
+    if match is None:
+        raise ValueError(f"{_shown(text)} is no memory size (expected whole MiB or GiB, such as 512MiB)")
+    return int(match[1]) * (_SIZE_UNITS[match[2]] // MIB)
+
+
+def _disk_size(value: object) -> int:
+    text = _string(value)
+    match = re.fullmatch(r"([1-9][0-9]{0,18})(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)", text)
+    if match is None:
+        raise ValueError(
+            f"{_shown(text)} is no disk size (expected a whole number with a unit, such as 5GiB or 5243928576B)"
+        )
+    size = int(match[1]) * _SIZE_UNITS[match[2]]
+    if size > 2**62:
+        raise ValueError(f"{_shown(text)} is larger than any disk")
+    return size
+
+
+def canonical_disk_size(size: int) -> str:
+    """The size in the largest binary unit that divides it."""
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        if size % _SIZE_UNITS[unit] == 0:
+            return f"{size // _SIZE_UNITS[unit]}{unit}"
+    return f"{size}B"
+
+
+# Whole MiB, because xl takes nothing smaller.
+Memory = Annotated[
+    int,
+    BeforeValidator(_memory),
+    PlainSerializer(lambda mib: f"{mib}MiB", return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": "^[1-9][0-9]{0,8}(MiB|GiB)$"}),
+]
+DiskSize = Annotated[
+    int,
+    BeforeValidator(_disk_size),
+    PlainSerializer(canonical_disk_size, return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": "^[1-9][0-9]{0,18}(B|[kMGT]B|[KMGT]iB)$"}),
+]
+
+
+def _mac(value: object) -> str:
+    text = _string(value).lower()
+    if re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text) is None:
+        raise ValueError(f"{_shown(text)} is no MAC address (expected six bytes such as 00:16:3e:7c:1f:6e)")
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
+        raise ValueError(f"{_shown(text)} is no unicast MAC address")
+    if text == "fe:ff:ff:ff:ff:ff":
+        raise ValueError(f"{_shown(text)} is the address that Xen gives to the ports in dom0")
+    return text
+
+
+Mac = Annotated[str, BeforeValidator(_mac)]
+
+
+def _plain_address(text: str) -> IPv4Address | IPv6Address:
+    # ASCII and no zone: ipaddress takes "fe80::1%anything", newlines included.
+    if re.fullmatch(r"[0-9A-Fa-f.:]{2,45}", text) is None:
+        raise ValueError(f"{_shown(text)} is no IP address")
+    try:
+        address = ip_address(text)
+    except ValueError as exc:
+        raise ValueError(f"{_shown(text)} is no IP address ({exc})") from None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"{_shown(text)} is an IPv4-mapped IPv6 address: write {address.ipv4_mapped}")
+    return address
+
+
+def parse_address(value: object) -> Address:
+    """An address or a prefix, as a network.
+
+    Raises:
+        ValueError: neither, host bits in a prefix, or an address that no guest can be given.
+    """
+    text = _string(value)
+    head, slash, length = text.partition("/")
+    address = _plain_address(head)
+    if slash:
+        if re.fullmatch(r"0|[1-9][0-9]{0,2}", length) is None:
+            raise ValueError(f"{_shown(text)} is no prefix (expected a length such as /29)")
+        try:
+            network = ip_network(text)
+        except ValueError as exc:
+            raise ValueError(f"{_shown(text)} is no prefix ({exc})") from None
+    else:
+        network = ip_network(address)
+    if (
+        network.prefixlen == 0
+        or network.is_multicast
+        or network.is_loopback
+        or network.is_unspecified
+        or address.is_unspecified
+    ):
+        raise ValueError(f"{_shown(text)} cannot be a guest's address")
+    if text.lower() in {"255.255.255.255", "255.255.255.255/32"}:
+        raise ValueError(f"{_shown(text)} is the broadcast address")
+    return network
+
+
+def address_text(network: Address) -> str:
+    """The canonical text: an address without its length, a prefix with it."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _subnet(value: object) -> Address:
+    network = parse_address(value)
+    if network.prefixlen == network.max_prefixlen:
+        raise ValueError(f"{_shown(str(value))} is no subnet (expected a prefix such as 172.16.39.0/24)")
+    return network
+
+
+def _host_address(value: object) -> Address:
+    network = parse_address(value)
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{_shown(str(value))} is a prefix (expected one address)")
+    return network
+
+
+_AS_TEXT = PlainSerializer(address_text, return_type=str)
+_IP_SCHEMA = Field(json_schema_extra={"type": "string"})
+Ip = Annotated[Any, BeforeValidator(parse_address), _AS_TEXT, _IP_SCHEMA]
+HostIp = Annotated[Any, BeforeValidator(_host_address), _AS_TEXT, _IP_SCHEMA]
+Subnet = Annotated[Any, BeforeValidator(_subnet), PlainSerializer(str, return_type=str), _IP_SCHEMA]
+
+
+def parse_rate(text: str) -> tuple[int, int]:
+    """(bytes per interval, interval in microseconds) of a rate as xl takes it, such as `10Mb/s` or `1MB/s@20ms`.
+
+    Raises:
+        ValueError: it is no rate.
+
+    Source: xl-network-configuration(5), tools/libs/util/libxlu_vif.c, Xen 4.17.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([KMG]?)([Bb])/s(?:@([1-9][0-9]{0,6})(ms|us|s))?", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{_shown(text)} is no rate (expected such as 10Mb/s, 250KB/s or 1MB/s@20ms)")
+    bytes_per_s = int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
+    if match[3] == "b":
+        bytes_per_s //= 8
+    interval_us = int(match[4]) * {"us": 1, "ms": 1000, "s": 10**6}[match[5]] if match[4] else 50_000
+    credit = bytes_per_s * interval_us // 10**6
+    if not 0 < credit < 2**32:
+        raise ValueError(f"{_shown(text)} is out of range (no bytes, or 4 GiB and more, per interval)")
+    return credit, interval_us
+
+
+def _rate(value: object) -> str:
+    text = _string(value)
+    parse_rate(text)
+    return text
+
+
+Rate = Annotated[str, BeforeValidator(_rate)]
+
+
+def _uuid(value: object) -> str:
+    text = _string(value).lower()
+    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is None:
+        raise ValueError(f"{_shown(text)} is no uuid")
+    if uuids.UUID(text).int == 0:
+        raise ValueError("the zero uuid is Domain-0's")
+    return text
+
+
+Uuid = Annotated[str, BeforeValidator(_uuid)]
+
+
+def _domu_name(value: object) -> str:
+    text = _string(value)
+    if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,62}", text, re.ASCII) is None:
+        raise ValueError(
+            f"{_shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
+        )
+    if text.lower() == "domain-0" or text.endswith("--incoming"):
+        raise ValueError(f"{_shown(text)} is a name that Xen uses itself")
+    return text
+
+
+DomUName = Annotated[str, BeforeValidator(_domu_name)]
+HostName = Annotated[
+    str, matching(r"[a-z][a-z0-9.-]{0,62}", "a host name (expected lower case, digits, '.' and '-')")
+]
+Name = Annotated[
+    str, matching(r"[a-z][a-z0-9._-]{0,62}", "a name (expected lower case, digits, '.', '_' and '-')")
+]
+Label = Annotated[
+    str, matching(r"[\x20-\x7e]{0,120}", "a label (expected at most 120 printable ASCII characters)")
+]
+LabelKey = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", "a label's name")]
+# What the kernel takes without surprises; `.` and `..` and a `+` at the end mean something else to other tools.
+InterfaceName = Annotated[
+    str,
+    matching(
+        r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,15}",
+        "an interface name (expected at most 15 letters, digits, '_', '.' or '-')",
+    ),
+]
+
+
+def is_good_vif_name(name: str) -> bool:
+    """Whether a vif name is one that we would give: short enough for an `-emu` twin, and not the kernel's own."""
+    return re.fullmatch(r"[a-z][a-z0-9_-]{0,10}", name, re.ASCII) is not None and not name.startswith("vif")
+
+
+PATH_LIMIT = 255  # the kernel takes 4095; nobody names images like that, and logs stay readable
+
+
+def _path(value: object) -> str:
+    text = _string(value)
+    # No comma, quote, backslash or blank: disk strings have no quoting at all.
+    if re.fullmatch(r"(/[A-Za-z0-9._:@+-]+)+", text, re.ASCII) is None or len(text) > PATH_LIMIT:
+        raise ValueError(f"{_shown(text)} is no absolute path of letters, digits and . _ : @ + -")
+    if any(part in {".", ".."} for part in text.split("/")):
+        raise ValueError(f"{_shown(text)} is not normalised (no '.' or '..')")
+    return text
+
+
+Path = Annotated[str, BeforeValidator(_path)]
+# 255 is what NetBSD and libxl's PV builder take; nothing that ends or escapes an xl.cfg string.
+CommandLine = Annotated[
+    str, matching(r"[\x20-\x7e]{0,255}", "a kernel command line (at most 255 printable ASCII characters)")
+]
+DiskDevice = Annotated[
+    str,
+    matching(
+        r"(xvd[a-z]{1,2}|[hs]d[a-z])([1-9][0-9]?)?", "a virtual disk (expected such as xvda, xvdb1 or hdc)"
+    ),
+]
+LogPrefix = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9 ._:/()\[\]-]{0,60}",
+        "a log prefix (at most 60 letters, digits, blanks and . _ : / ( ) [ ] -)",
+    ),
+]
+SecretName = Annotated[str, matching(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of a secret")]
+MachineId = Annotated[
+    str, matching(r"[0-9a-f]{32}", "a machine id (expected the 32 hexadecimal digits of /etc/machine-id)")
+]
+
+
+def parse_duration(value: object) -> int:
+    """Seconds of a duration such as 90s, 10m, 2h or 1d.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = _string(value)
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{_shown(text)} is no duration (expected such as 90s, 10m, 2h or 1d)")
+    return int(match[1]) * _DURATION_UNITS[match[2]]
+
+
+def _duration_text(seconds: int) -> str:
+    for unit in ("d", "h", "m"):
+        if seconds % _DURATION_UNITS[unit] == 0:
+            return f"{seconds // _DURATION_UNITS[unit]}{unit}"
+    return f"{seconds}s"
+
+
+Duration = Annotated[
+    int,
+    BeforeValidator(parse_duration),
+    PlainSerializer(_duration_text, return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": "^[1-9][0-9]{0,5}[smhd]$"}),
+]
+
+
+def _percent(value: object) -> int:
+    text = _string(value)
+    match = re.fullmatch(r"(100|[1-9]?[0-9])%", text, re.ASCII)
+    if match is None:
+        raise ValueError(f"{_shown(text)} is no percentage (expected such as 10%)")
+    return int(match[1])
+
+
+Percent = Annotated[
+    int,
+    BeforeValidator(_percent),
+    PlainSerializer(lambda percent: f"{percent}%", return_type=str),
+    Field(json_schema_extra={"type": "string", "pattern": "^(100|[1-9]?[0-9])%$"}),
+]
+# 15/minute: nft's and iptables' common form.
+LogRate = Annotated[
+    str, matching(r"[1-9][0-9]{0,4}/(second|minute|hour|day)", "a rate (expected such as 15/minute)")
+]
+_CRON_FIELD = r"(\*|[0-9]{1,2}(-[0-9]{1,2})?(,[0-9]{1,2}(-[0-9]{1,2})?)*)(/[1-9][0-9]?)?"
+Cron = Annotated[
+    str,
+    matching(
+        rf"{_CRON_FIELD}( {_CRON_FIELD}){{4}}",
+        'a cron expression (expected five fields, such as "0 3 * * *")',
+    ),
+]
+TimeZone = Annotated[
+    str, matching(r"[A-Za-z]+([/_+-][A-Za-z0-9]+)*", "a time zone (expected such as Europe/Berlin)")
+]

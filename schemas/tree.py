@@ -1,0 +1,57 @@
+"""A YAML document as plain values that remember where they stood. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from schemas.diagnostic import Diagnostic
+
+Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """One document. `value` is made of dict, list, Plain and str.
+
+    `places` maps the path of every value to the (line, column) of its key, for items of a list of the item
+    itself; both count from 1.
+    """
+
+    file: str
+    value: Any
+    places: Mapping[Path, tuple[int, int]]
+
+    def place(self, path: Path) -> tuple[int, int]:
+        """Where `path` stands, or the nearest that stands around it."""
+        while path and path not in self.places:
+            path = path[:-1]
+        return self.places.get(path, (1, 1))
+
+    def holds(self, path: Path) -> bool:
+        """Whether the document itself brings a value at `path`."""
+        return path in self.places
+
+    def error(self, code: str, path: Path, message: str, address: str | None = None) -> Diagnostic:
+        """A problem at `path`."""
+        line, column = self.place(path)
+        return Diagnostic(self.file, line, column, code, message, address)
+
+
+def merge(profile: Any, domu: Any) -> Any:
+    """A profile's value with a domU's over it: maps merge deeply, everything else is replaced."""
+    if isinstance(profile, dict) and isinstance(domu, dict):
+        merged = dict(profile)
+        for key, value in domu.items():
+            merged[key] = merge(profile[key], value) if key in profile else value
+        return merged
+    return domu
+
+
+def dotted(path: Path) -> str:
+    """A path as people write it: `vifs[0].bridge`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text

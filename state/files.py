@@ -1,0 +1,170 @@
+"""What lies in dom0's file system: our files, disk images, and who else holds an image. Reads only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from state.run import ReadError
+
+USERDATA = "/var/lib/xen"
+# Configuration files are a few kilobytes; what is larger under our names is not ours.
+TEXT_LIMIT_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """Identity and size of what a path leads to, symbolic links followed."""
+
+    kind: Literal["file", "block", "other"]
+    device: int
+    inode: int
+    size_bytes: int
+
+    @property
+    def identity(self) -> str:
+        """`device:inode`, the same by whatever path the file is reached."""
+        return f"{self.device}:{self.inode}"
+
+
+class Files(Protocol):
+    """The reading side of a file system: the machine's, or a fake host's."""
+
+    def read_text(self, path: str) -> str | None:
+        """The file's text, None when there is none.
+
+        Raises:
+            ReadError: it cannot be read, is larger than a configuration file, or is no text.
+        """
+
+    def stat(self, path: str) -> FileStat | None:
+        """What is there; None when nothing is, or a folder above is missing.
+
+        Raises:
+            ReadError: an I/O error: not knowing is not the same as absent.
+        """
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """The names in a folder, sorted; none when there is no such folder."""
+
+    def holders(self, paths: Iterable[str]) -> Mapping[str, str]:
+        """Who has one of these images in use, as `process 812 (qemu)` or `loop0`, for those that are held."""
+
+    def monitors(self) -> frozenset[str]:
+        """The configuration paths of all living `xl create` processes: each watches over one domain."""
+
+
+def digest(text: str | None) -> str:
+    """`sha256:` of a text, "" for a file that is not there."""
+    return "" if text is None else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+class HostFiles:
+    """This machine's files. `root` shifts every path, for tests."""
+
+    def __init__(self, root: str = "") -> None:
+        self._root = root
+
+    def _at(self, path: str) -> Path:
+        return Path(self._root + path)
+
+    def read_text(self, path: str) -> str | None:
+        """See Files."""
+        try:
+            with self._at(path).open("rb") as stream:
+                data = stream.read(TEXT_LIMIT_BYTES + 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise ReadError(f"{path}: {exc.strerror}") from exc
+        if len(data) > TEXT_LIMIT_BYTES:
+            raise ReadError(f"{path}: larger than {TEXT_LIMIT_BYTES} bytes")
+        # surrogateescape: a file of another encoding differs from ours and is replaced, it is no reason to stop.
+        return data.decode("utf-8", "surrogateescape")
+
+    def stat(self, path: str) -> FileStat | None:
+        """See Files."""
+        try:
+            found = self._at(path).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise ReadError(f"{path}: {exc.strerror}") from exc
+        if stat.S_ISREG(found.st_mode):
+            return FileStat("file", found.st_dev, found.st_ino, found.st_size)
+        if stat.S_ISBLK(found.st_mode):
+            return FileStat("block", found.st_rdev, 0, self._block_size(path))
+        return FileStat("other", found.st_dev, found.st_ino, found.st_size)
+
+    def _block_size(self, path: str) -> int:
+        try:
+            descriptor = os.open(self._at(path), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as exc:
+            raise ReadError(f"{path}: {exc.strerror}") from exc
+        try:
+            return os.lseek(descriptor, 0, os.SEEK_END)
+        finally:
+            os.close(descriptor)
+
+    def names(self, folder: str) -> tuple[str, ...]:
+        """See Files."""
+        try:
+            return tuple(sorted(entry.name for entry in os.scandir(self._at(folder))))
+        except (FileNotFoundError, NotADirectoryError):
+            return ()
+        except OSError as exc:
+            raise ReadError(f"{folder}: {exc.strerror}") from exc
+
+    def holders(self, paths: Iterable[str]) -> Mapping[str, str]:
+        """See Files. Loop devices and open file descriptors are looked at, by device and inode."""
+        wanted = {found.identity: path for path in paths if (found := self.stat(path)) is not None}
+        if not wanted:
+            return {}
+        held = {}
+        for name in self.names("/sys/block"):
+            backing = self.read_text(f"/sys/block/{name}/loop/backing_file")
+            found = self.stat(backing.rstrip("\n")) if backing else None
+            if found is not None and found.identity in wanted:
+                held[wanted[found.identity]] = f"/dev/{name}"
+        for process in self._processes():
+            for identity in self._open_files(process):
+                if identity in wanted:
+                    held.setdefault(wanted[identity], f"process {process}")
+        return held
+
+    def _processes(self) -> tuple[str, ...]:
+        return tuple(name for name in self.names("/proc") if name.isdecimal() and int(name) != os.getpid())
+
+    def _open_files(self, process: str) -> Iterable[str]:
+        try:
+            descriptors = list(os.scandir(self._at(f"/proc/{process}/fd")))
+        except OSError:
+            return  # it ended while we looked, and an ended process holds nothing
+        for descriptor in descriptors:
+            try:
+                found = Path(descriptor.path).stat()
+            except OSError:
+                continue  # closed while we looked
+            if stat.S_ISREG(found.st_mode):
+                yield f"{found.st_dev}:{found.st_ino}"
+
+    def monitors(self) -> frozenset[str]:
+        """See Files."""
+        found: set[str] = set()
+        for process in self._processes():
+            try:
+                argv = (
+                    self._at(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+                )
+            except OSError:
+                continue  # ended while we looked
+            if len(argv) > 1 and argv[0].rsplit("/", 1)[-1] == "xl" and "create" in argv:
+                found.update(
+                    argument for argument in argv if argument.startswith("/") and argument.endswith(".cfg")
+                )
+        return frozenset(found)

@@ -1,0 +1,174 @@
+"""A commit's files, straight from git's object store. Runs in the unprivileged child only.
+
+GitPython is imported here and nowhere else. It starts git with constant arguments, and data only behind
+`--end-of-options` or on standard input: no work tree, no attributes, no hooks, no replaced objects.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import git
+
+from schemas.diagnostic import Diagnostic
+from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT
+from schemas.layout import FOLDERS
+from state.yaml_reader import FILE_LIMIT_BYTES
+
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", re.ASCII)
+_TREE_LINE = re.compile(
+    rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40,64}) +(?P<size>[0-9]+|-)\t(?P<path>.*)",
+    re.DOTALL,
+)
+_FORMAT = "%H%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
+
+
+class GitError(Exception):
+    """The repository cannot be read, or the revision does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """Where a reading comes from."""
+
+    revision: str
+    parents: tuple[str, ...] = ()
+    author: str = ""
+    committer: str = ""
+    committed_at: str = ""
+    subject: str = ""
+
+
+def git_folder(repository: str) -> str:
+    """The folder with the objects: the repository itself when it is bare.
+
+    Raises:
+        GitError: there is no repository.
+    """
+    root = Path(repository)
+    inner = root / ".git"
+    if inner.is_dir():
+        return str(inner)
+    if inner.is_file():
+        target = inner.read_text(encoding="utf-8").strip().removeprefix("gitdir: ")
+        return str((root / target).resolve())
+    if (root / "HEAD").is_file() and (root / "objects").is_dir():
+        return str(root)
+    raise GitError(f"{repository}: not a git repository")
+
+
+def read_commit(repository: str, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
+    """The commit, its specification files, and what cannot be one.
+
+    Raises:
+        GitError: git refuses; its own words are in the message.
+    """
+    if REVISION.fullmatch(revision) is None:
+        raise GitError(f"{revision!r} is no revision (expected a branch, a tag or a commit id)")
+    folder = git_folder(repository)
+    os.environ["GIT_DIR"] = folder
+    try:
+        with git.Repo(folder, expand_vars=False) as repo:
+            return _read(repo, revision)
+    except git.CommandError as exc:
+        # GitPython wraps what git said in quotes and a label of its own.
+        words = str(exc.stderr).strip().removeprefix("stderr:").strip().strip("'")
+        raise GitError(words or f"{revision!r} is no commit of {repository}") from exc
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as exc:
+        raise GitError(f"{repository}: not a git repository") from exc
+
+
+def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
+    sha = _text(
+        repo, ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
+    ).strip()
+    if not sha:
+        raise GitError(f"{revision!r} is no commit")
+    commit_id, parents, author, committer, when, subject = _text(
+        repo, ["git", "log", "-1", "--no-show-signature", f"--format={_FORMAT}", "--end-of-options", sha]
+    ).split("\0")
+    commit = Commit(commit_id, tuple(parents.split()), author, committer, when, subject.strip())
+    listing = _bytes(
+        repo, ["git", "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
+    )
+    wanted, problems = _entries(listing)
+    blobs = _blobs(repo, [blob for _, blob in wanted])
+    return commit, {path: blobs[blob] for path, blob in wanted}, tuple(problems)
+
+
+def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
+    """(path, blob id) of the files worth reading, and what is wrong with the others."""
+    wanted: list[tuple[str, str]] = []
+    problems: list[Diagnostic] = []
+    total = 0
+    lines = listing.split(b"\0")[:-1]
+    if len(lines) > FILE_COUNT_LIMIT:
+        return [], [
+            Diagnostic(
+                None, None, None, "DG1505", f"{len(lines)} files (expected at most {FILE_COUNT_LIMIT})"
+            )
+        ]
+    for line in lines:
+        match = _TREE_LINE.fullmatch(line)
+        if match is None:
+            raise GitError(f"git ls-tree: cannot read {line[:80]!r}")
+        path = match["path"].decode("utf-8", "backslashreplace")
+        hidden = any(part.startswith(".") for part in path.split("/")) or path.endswith("/README.md")
+        if hidden:
+            continue
+        if match["mode"] != b"100644":
+            problems.append(
+                Diagnostic(
+                    path, 1, 1, "DG1504", f"mode {match['mode'].decode()} (expected a plain file, 100644)"
+                )
+            )
+            continue
+        size = int(match["size"])
+        total += size
+        if size > FILE_LIMIT_BYTES:
+            problems.append(
+                Diagnostic(path, 1, 1, "DG1006", f"{size} bytes (expected at most {FILE_LIMIT_BYTES})")
+            )
+            continue
+        wanted.append((path, match["sha"].decode()))
+    if total > BYTES_LIMIT:
+        return [], [
+            Diagnostic(None, None, None, "DG1505", f"{total} bytes in all (expected at most {BYTES_LIMIT})")
+        ]
+    return wanted, problems
+
+
+def _blobs(repo: git.Repo, blobs: list[str]) -> Mapping[str, bytes]:
+    """The contents by id, through one process."""
+    if not blobs:
+        return {}
+    with os.fdopen(os.memfd_create("blobs"), "w+b") as request:
+        request.write("".join(f"{blob}\n" for blob in blobs).encode())
+        request.flush()
+        request.seek(0)
+        answer = _bytes(repo, ["git", "cat-file", "--batch", "--buffer"], request)
+    contents = {}
+    position = 0
+    for blob in blobs:
+        end = answer.index(b"\n", position)
+        header = answer[position:end].decode().split(" ")
+        if header[:2] != [blob, "blob"]:
+            raise GitError(f"git cat-file: {' '.join(header)[:100]} instead of {blob}")
+        size = int(header[2])
+        contents[blob] = answer[end + 1 : end + 1 + size]
+        position = end + 1 + size + 1
+    return contents
+
+
+def _text(repo: git.Repo, argv: list[str]) -> str:
+    return _bytes(repo, argv).decode("utf-8", "backslashreplace")
+
+
+def _bytes(repo: git.Repo, argv: list[str], stdin: BinaryIO | None = None) -> bytes:
+    answer: Any = repo.git.execute(argv, istream=stdin, stdout_as_string=False, strip_newline_in_stdout=False)
+    return bytes(answer)

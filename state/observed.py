@@ -1,0 +1,172 @@
+"""What is, on one dom0: one value for everything that plans compare with, and how it is read."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from state import links, nft, xenstore, xl
+from state.files import USERDATA, Files, FileStat
+from state.links import FdbEntry, Link, Port
+from state.nft import Features, LoadedTable
+from state.run import ReadError, Runner, read
+from state.xenstore import BackendVif
+from state.xl import SavedDomain, ShutdownReason
+
+_STAGED = re.compile(r"userdata-d\.(?P<domid>\d+)\.(?P<uuid>[0-9a-f-]{36})\.xl")
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One domU as the hypervisor, xenstore and libxl have it.
+
+    `saved` is None while the domain is being created or dies: it exists, and nothing else is known.
+    `staged` is the text that `xl config-update` left for the domain's next own reboot.
+    """
+
+    domid: int
+    uuid: str
+    name: str
+    paused: bool
+    dying: bool
+    shutdown: ShutdownReason | None
+    saved: SavedDomain | None
+    vifs: tuple[BackendVif, ...]
+    staged: str | None
+
+    @property
+    def running(self) -> bool:
+        """Whether the guest can act: neither shut down nor dying."""
+        return self.shutdown is None and not self.dying
+
+
+@dataclass(frozen=True, slots=True)
+class StaleStaging:
+    """A staged configuration whose domain is gone: a later domain of that domid and uuid would get it."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Interest:
+    """What of the file system matters to a pass: texts to read, images to look at, bridges to list."""
+
+    files: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    bridges: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """The state of a dom0 at one moment. Mappings hold a key for all that was asked for."""
+
+    domains: tuple[Domain, ...]
+    links: Mapping[str, Link]
+    ports: Mapping[str, Port]
+    fdb: tuple[FdbEntry, ...]
+    guard: LoadedTable | None
+    features: Features
+    files: Mapping[str, str | None]
+    images: Mapping[str, FileStat | None]
+    holders: Mapping[str, str]
+    monitors: frozenset[str]
+    stale: tuple[StaleStaging, ...] = ()
+    free_memory_mib: int = 0
+    by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the domains by uuid; a dying one never hides a living one.
+
+        Raises:
+            ReadError: two living domains share a uuid, so nothing can be told apart.
+        """
+        index: dict[str, Domain] = {}
+        for domain in self.domains:
+            other = index.get(domain.uuid)
+            if other is not None and not other.dying and not domain.dying:
+                raise ReadError(f"domains {other.domid} and {domain.domid} have the same uuid {domain.uuid}")
+            if other is None or other.dying:
+                index[domain.uuid] = domain
+        object.__setattr__(self, "by_uuid", index)
+
+    def digest(self) -> str:
+        """`sha256:` over all that plans are made from."""
+        content = (
+            self.domains,
+            sorted(self.ports.items()),
+            self.fdb,
+            self.guard,
+            sorted(self.files.items()),
+            sorted((path, stat) for path, stat in self.images.items()),
+        )
+        return "sha256:" + hashlib.sha256(repr(content).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
+    """Everything at one moment, read anew.
+
+    Raises:
+        ReadError: any part cannot be read or contradicts another: then nothing is known.
+    """
+    domains, stale = observe_domains(runner, files)
+    return Observed(
+        domains=domains,
+        links=links.read_links(runner),
+        ports=links.read_ports(runner),
+        fdb=links.read_fdb(runner),
+        guard=nft.read_table(runner),
+        features=nft.probe_features(runner),
+        files={path: files.read_text(path) for path in sorted(interest.files)},
+        images={path: files.stat(path) for path in sorted(interest.images)},
+        holders=files.holders(interest.images),
+        monitors=files.monitors(),
+        stale=stale,
+        free_memory_mib=xl.parse_info(read(runner, xl.INFO)).free_memory_mib,
+    )
+
+
+def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
+    """All domUs by domid, and staged configurations that outlived theirs.
+
+    Raises:
+        ReadError: xl or xenstore cannot be read, or a domain appeared or went while they were.
+    """
+    rows, uuids, saved = xl.read_domains(runner)
+    vifs = xenstore.read_vifs(runner)
+    staged = {
+        (int(match["domid"]), match["uuid"]): f"{USERDATA}/{name}"
+        for name in files.names(USERDATA)
+        if (match := _STAGED.fullmatch(name))
+    }
+    domains = []
+    for row in rows:
+        uuid = uuids.get(row.domid)
+        if uuid is None:
+            raise ReadError(f"domain {row.domid} came or went while it was read")
+        path = staged.pop((row.domid, uuid), None)
+        domains.append(
+            Domain(
+                domid=row.domid,
+                uuid=uuid,
+                name=row.name,
+                paused=row.paused,
+                dying=row.dying,
+                shutdown=row.shutdown,
+                saved=_same(saved.get(row.domid), uuid),
+                vifs=tuple(vif for vif in vifs if vif.domid == row.domid),
+                staged=None if path is None else files.read_text(path),
+            )
+        )
+    return tuple(domains), tuple(StaleStaging(path) for path in sorted(staged.values()))
+
+
+def _same(saved: SavedDomain | None, uuid: str) -> SavedDomain | None:
+    # A domid that changed hands between two xl calls: what the second one said is about somebody else.
+    return saved if saved is not None and saved.uuid == uuid else None
+
+
+def interfaces(domains: Iterable[Domain]) -> Mapping[str, BackendVif]:
+    """All vifs of living domains by the name of their port in dom0."""
+    return {vif.interface: vif for domain in domains if not domain.dying for vif in domain.vifs}

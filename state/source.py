@@ -1,0 +1,205 @@
+"""What git wants of this host: starts the unprivileged child, and checks once more what it hands over."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from schemas.claims import Claimant, check_claims
+from schemas.diagnostic import Diagnostic
+from schemas.domu import DomU
+from schemas.host import Host
+from schemas.network import Network
+from schemas.rules import check_domu
+from schemas.tree import Tree
+from state.desired import Desired
+from state.resolve import resolve
+from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
+
+READ_TIMEOUT_S = 120.0
+NOBODY = 65534
+# Only what is named here reaches git. Protected configuration (command scope) cannot be overridden by a
+# repository's own; what executes something or follows a pointer elsewhere is off.
+_GIT_CONFIGURATION = {
+    "safe.directory": "*",  # ownership is checked by running as the owner; see _privileges
+    "safe.bareRepository": "explicit",
+    "protocol.allow": "never",
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.pager": "cat",
+    "core.attributesFile": "/dev/null",
+    "core.alternateRefsCommand": "",
+    "core.bigFileThreshold": "1m",
+    "log.showSignature": "false",
+    "diff.external": "",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "credential.helper": "",
+    "gpg.program": "/bin/false",
+    "gpg.ssh.program": "/bin/false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One reading of a repository. `desired` is None when no host was asked for, or the commit refuses it."""
+
+    revision: str
+    author: str
+    subject: str
+    committed_at: str
+    files: int
+    hosts: tuple[str, ...]
+    valid: bool
+    diagnostics: tuple[Diagnostic, ...]
+    desired: Desired | None = None
+    networks: tuple[Network, ...] = ()
+    refused: bool = False
+    parents: tuple[str, ...] = field(default=(), repr=False)
+
+
+def read_repository(runner: Runner, *, repository: str, revision: str | None, host: str | None) -> Reading:
+    """What the repository says at `revision` (a branch, tag or commit id, or WORKTREE) about `host`.
+
+    Raises:
+        ReadError: it cannot be read, or the child handed over what no repository can say.
+    """
+    path = Path(repository).resolve()
+    if not path.is_dir():
+        raise ReadError(f"{repository}: no such folder")
+    owner = path.stat()
+    prefix, keeps = _privileges(owner)
+    request = {"repository": str(path), "revision": revision, "host": host, "read_everything": keeps}
+    completed = runner.run(
+        [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
+        stdin=json.dumps(request),
+        timeout_s=READ_TIMEOUT_S,
+        environment=git_environment(),
+    )
+    if completed.rc != 0:
+        raise ReadError(
+            f"reading {repository}: the reader ended with exit status {completed.rc}: {completed.stderr.strip()[-400:]}"
+        )
+    try:
+        answer = json.loads(completed.stdout)
+    except ValueError as exc:
+        raise ReadError(f"reading {repository}: the reader's answer is no JSON") from exc
+    if "error" in answer:
+        raise ReadError(f"{repository}: {answer['error']}")
+    return _reading(answer, host)
+
+
+def git_environment() -> Mapping[str, str]:
+    """The whole environment of a process that runs git."""
+    environment = {
+        **CLEAN_ENVIRONMENT,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "/bin/false",
+        "SSH_ASKPASS": "/bin/false",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_ALLOW_PROTOCOL": "",
+        "GIT_PROTOCOL_FROM_USER": "0",
+        "GIT_CEILING_DIRECTORIES": "/",
+        "GIT_PYTHON_REFRESH": "error",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GIT_CONFIG_COUNT": str(len(_GIT_CONFIGURATION)),
+    }
+    for number, (key, value) in enumerate(_GIT_CONFIGURATION.items()):
+        environment[f"GIT_CONFIG_KEY_{number}"] = key
+        environment[f"GIT_CONFIG_VALUE_{number}"] = value
+    return environment
+
+
+def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
+    """How to start the child so that it can read the repository and do nothing else, and whether it keeps that right.
+
+    Not root: as we are. Root: as the repository's owner; root's own repositories are read by nobody, with
+    reading everything as the only capability, so that not even those can be written.
+    """
+    if os.geteuid() != 0:
+        return [], False
+    owned_by_root = owner.st_uid == 0
+    user, group = (NOBODY, NOBODY) if owned_by_root else (owner.st_uid, owner.st_gid)
+    if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
+        raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
+    return [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={group}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+        "--bounding-set=-all,+dac_read_search",
+        "--",
+    ], owned_by_root
+
+
+def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
+    try:
+        source, seen = answer["source"], answer["view"]
+        desired: Desired | None = None
+        networks: tuple[Network, ...] = ()
+        refused = False
+        if seen is not None:
+            refused = bool(seen["refused"])
+            networks = tuple(Network.model_validate(each) for each in seen["networks"])
+            if not refused:
+                desired = _desired(seen, networks, str(host))
+        return Reading(
+            revision=str(source["revision"]),
+            author=str(source["author"]),
+            subject=str(source["subject"]),
+            committed_at=str(source["committed_at"]),
+            files=int(answer["files"]),
+            hosts=tuple(answer["hosts"]),
+            valid=bool(answer["valid"]),
+            diagnostics=_diagnostics(answer["diagnostics"] if seen is None else seen["diagnostics"]),
+            desired=desired,
+            networks=networks,
+            refused=refused,
+            parents=tuple(source["parents"]),
+        )
+    except (KeyError, TypeError, ValueError, ValidationError) as exc:
+        raise ReadError(f"the reader handed over what no repository can say: {exc!r}") from exc
+
+
+def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) -> Desired:
+    """The view as Desired, with the rules and claims of this host checked once more on this side."""
+    host = Host.model_validate(seen["host"])
+    if host.metadata.name != name:
+        raise ReadError(f"the reader handed over host {host.metadata.name!r} instead of {name!r}")
+    documents = [(DomU.model_validate(each["document"]), str(each["file"])) for each in seen["domus"]]
+    claimants = [Claimant(name, document, Tree(file, {}, {}), None) for document, file in documents]
+    by_bridge: dict[str, list[Network]] = {}
+    for network in networks:
+        by_bridge.setdefault(network.spec.bridge, []).append(network)
+    for claimant in claimants:
+        for problem in check_domu(claimant, host, by_bridge, ""):
+            if problem.severity == "error":
+                raise ReadError(f"the reader handed over a broken domU: {problem}")
+    for problem in check_claims(claimants, {name: host}):
+        raise ReadError(f"the reader handed over contradicting claims: {problem}")
+    return resolve(
+        host,
+        documents,
+        held=tuple(str(each) for each in seen["held"]),
+        elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
+        diagnostics=_diagnostics(seen["diagnostics"]),
+    )
+
+
+def _diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:
+    return tuple(Diagnostic(*row) for row in rows)

@@ -1,0 +1,135 @@
+"""The unprivileged child: reads a repository, checks all of it, and hands canonical JSON to its parent.
+
+Started by state.source as `python -m state.spec_reader`, with a request on standard input and the answer on
+standard output. It alone parses YAML and runs git; whatever a hostile repository does to it stays in it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import resource
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from schemas.diagnostic import Diagnostic
+from schemas.fleet import Fleet, check_fleet, view
+from schemas.layout import place
+from schemas.tree import Tree
+from state.git_objects import Commit, GitError, read_commit
+from state.worktree import read_worktree
+from state.yaml_reader import read_yaml
+
+# 10,000 DomUs take 6 s and 400 MB here on a slow machine; a bomb is stopped well before it hurts the host.
+CPU_LIMIT_S = 60
+MEMORY_LIMIT_BYTES = 2 * 1024**3
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_DUMPABLE = 47, 4, 4
+_CAPABILITY_VERSION_3 = 0x20080522
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    _confine(keep_capabilities=bool(request["read_everything"]))
+    try:
+        answer = read(request["repository"], request["revision"], request["host"])
+    except GitError as exc:
+        answer = {"error": str(exc)}
+    json.dump(answer, sys.stdout, separators=(",", ":"))
+
+
+def _confine(*, keep_capabilities: bool) -> None:
+    """Bound memory and time; give up the right to read everything unless the repository is root's.
+
+    It was needed until here to import this program from a folder that only root can enter.
+    """
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if keep_capabilities:
+        return
+    libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION_3, 0)
+    none = (ctypes.c_uint32 * 6)()
+    if libc.capset(header, none) != 0:
+        raise OSError(ctypes.get_errno(), "capset")
+
+
+def read(repository: str, revision: str | None, host: str | None) -> Mapping[str, Any]:
+    """The answer: source, diagnostics with their scopes, and the view of `host` when one is asked for.
+
+    Raises:
+        GitError: the repository or the revision cannot be read.
+    """
+    if revision == "WORKTREE":
+        digest, contents, problems = read_worktree(repository)
+        commit = Commit(digest)
+    else:
+        commit, contents, problems = read_commit(repository, revision or "HEAD")
+    fleet = _fleet(contents, problems)
+    return {
+        "source": {
+            "revision": commit.revision,
+            "parents": commit.parents,
+            "author": commit.author,
+            "committer": commit.committer,
+            "committed_at": commit.committed_at,
+            "subject": commit.subject,
+        },
+        "files": len(contents),
+        "hosts": sorted(fleet.hosts),
+        "valid": fleet.valid,
+        "diagnostics": [_plain(diagnostic) for diagnostic in fleet.diagnostics],
+        "view": None if host is None else _view(fleet, host),
+    }
+
+
+def _fleet(contents: Mapping[str, bytes], problems: tuple[Diagnostic, ...]) -> Fleet:
+    trees: dict[str, Tree] = {}
+    found = list(problems)
+    for file, data in contents.items():
+        if place(file) is None or isinstance(place(file), Diagnostic):
+            continue
+        tree, diagnostics = read_yaml(file, data)
+        found += diagnostics
+        if tree is not None:
+            trees[file] = tree
+    return check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+
+
+def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:
+    seen = view(fleet, host)
+    return {
+        "host": None if seen.host is None else seen.host.model_dump(mode="json", exclude_defaults=True),
+        "networks": [network.model_dump(mode="json", exclude_defaults=True) for network in seen.networks],
+        "domus": [
+            {
+                "file": claimant.tree.file,
+                "document": claimant.domu.model_dump(mode="json", exclude_defaults=True),
+            }
+            for claimant in seen.domus
+        ],
+        "held": seen.held,
+        "elsewhere": seen.elsewhere,
+        "refused": seen.refused,
+        "diagnostics": [_plain(diagnostic) for diagnostic in seen.diagnostics],
+    }
+
+
+def _plain(diagnostic: Diagnostic) -> list[Any]:
+    return [
+        diagnostic.file,
+        diagnostic.line,
+        diagnostic.column,
+        diagnostic.code,
+        diagnostic.message,
+        diagnostic.address,
+        diagnostic.severity,
+    ]
+
+
+if __name__ == "__main__":
+    main()

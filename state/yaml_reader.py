@@ -1,0 +1,194 @@
+"""YAML text to a Tree, by the events of libyaml's parser alone.
+
+The events carry positions and never recurse, so no document can exhaust the stack; values stay text, since
+the field's type decides what a plain scalar is. Runs in the unprivileged child only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+from yaml.events import (
+    AliasEvent,
+    DocumentStartEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
+
+from schemas.diagnostic import Diagnostic
+from schemas.scalars import Plain
+from schemas.tree import Path, Tree
+
+FILE_LIMIT_BYTES = 64 * 1000
+DEPTH_LIMIT = 32
+_NULLS = frozenset({"", "~", "null", "Null", "NULL"})
+# Controls, bidirectional overrides, zero-width and line-separator characters: what a reviewer cannot see.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]"
+)
+
+
+class _RefusedError(Exception):
+    def __init__(self, diagnostic: Diagnostic) -> None:
+        super().__init__(str(diagnostic))
+        self.diagnostic = diagnostic
+
+
+def read_yaml(file: str, data: bytes) -> tuple[Tree | None, tuple[Diagnostic, ...]]:
+    """The document in `data`, or what is wrong with it.
+
+    A syntax error ends reading; duplicate keys and nulls are all reported, and then there is no tree either.
+    """
+    try:
+        return _Reader(file).read(_decoded(file, data))
+    except _RefusedError as refused:
+        return None, (refused.diagnostic,)
+
+
+def _decoded(file: str, data: bytes) -> str:
+    if len(data) > FILE_LIMIT_BYTES:
+        raise _RefusedError(
+            Diagnostic(file, 1, 1, "DG1006", f"{len(data)} bytes (expected at most {FILE_LIMIT_BYTES})")
+        )
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as exc:
+        line = data.count(b"\n", 0, exc.start) + 1
+        column = exc.start - (data.rfind(b"\n", 0, exc.start) + 1) + 1
+        raise _RefusedError(
+            Diagnostic(file, line, column, "DG1005", f"byte 0x{data[exc.start]:02x} is no UTF-8")
+        ) from None
+    if match := _INVISIBLE.search(text):
+        line = text.count("\n", 0, match.start()) + 1
+        column = match.start() - (text.rfind("\n", 0, match.start()) + 1) + 1
+        raise _RefusedError(
+            Diagnostic(file, line, column, "DG1005", f"character U+{ord(match[0]):04X} is not allowed")
+        )
+    return text
+
+
+class _Reader:
+    """Builds one tree; `stack` holds the open collections, so depth is a number and never recursion."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.places: dict[Path, tuple[int, int]] = {}
+        self.problems: list[Diagnostic] = []
+
+    def read(self, text: str) -> tuple[Tree | None, tuple[Diagnostic, ...]]:
+        root: list[Any] = []
+        documents = 0
+        for event in self._events(text):
+            if isinstance(event, DocumentStartEvent):
+                documents += 1
+                if documents > 1:
+                    self._refuse(event, "DG1007", "a second document (expected one a file)")
+                if event.version or event.tags:
+                    self._refuse(event, "DG1002", "a directive (expected plain YAML without %YAML and %TAG)")
+                self.stack: list[tuple[Any, Path, list[str]]] = []
+            elif isinstance(event, ScalarEvent | MappingStartEvent | SequenceStartEvent | AliasEvent):
+                self._value(event, root)
+            elif isinstance(event, MappingEndEvent | SequenceEndEvent):
+                self.stack.pop()
+        if not root or not isinstance(root[0], dict):
+            raise _RefusedError(
+                Diagnostic(
+                    self.file,
+                    1,
+                    1,
+                    "DG1007",
+                    "no document (expected a map with apiVersion, kind, metadata and spec)",
+                )
+            )
+        if self.problems:
+            return None, tuple(self.problems)
+        return Tree(self.file, root[0], self.places), ()
+
+    def _events(self, text: str) -> Iterator[Any]:
+        try:
+            yield from yaml.parse(text, Loader=yaml.CSafeLoader)
+        except yaml.YAMLError as exc:
+            mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
+            line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+            problem = getattr(exc, "problem", None) or "not YAML"
+            raise _RefusedError(
+                Diagnostic(self.file, line, column, "DG1001", f"{problem} (expected YAML)")
+            ) from None
+
+    def _value(self, event: Any, root: list[Any]) -> None:
+        """One scalar, or the start of a collection, put where the innermost open collection wants it."""
+        value = self._made(event)
+        if not self.stack:
+            root.append(value)
+            path: Path = ()
+        else:
+            container, outer, pending = self.stack[-1]
+            if isinstance(container, list):
+                path = (*outer, len(container))
+                container.append(value)
+                self.places[path] = _place(event)
+            elif not pending:
+                self._key(event, value, container, outer, pending)
+                return
+            else:
+                path = (*outer, pending.pop())
+                container[path[-1]] = value
+        if isinstance(event, ScalarEvent) and isinstance(value, Plain) and value in _NULLS:
+            self.problems.append(
+                self._diagnostic(event, "DG1004", f"{str(value)!r} is null (leave the key out instead)")
+            )
+        if isinstance(value, dict | list):
+            if len(self.stack) >= DEPTH_LIMIT:
+                self._refuse(event, "DG1006", f"nested deeper than {DEPTH_LIMIT} levels")
+            self.stack.append((value, path, []))
+
+    def _key(self, event: Any, key: Any, container: dict[str, Any], outer: Path, pending: list[str]) -> None:
+        if not isinstance(key, str):
+            self._refuse(event, "DG1001", "a collection as a key (expected a name)")
+        if key == "<<" and isinstance(key, Plain):
+            self._refuse(
+                event, "DG1002", "a merge key (expected plain YAML; profiles are for what is shared)"
+            )
+        path = (*outer, str(key))
+        if path in self.places:
+            line = self.places[path][0]
+            self.problems.append(
+                self._diagnostic(
+                    event, "DG1003", f"key {str(key)!r} stands here a second time (first in line {line})"
+                )
+            )
+        self.places[path] = _place(event)
+        container.setdefault(str(key), None)
+        pending.append(str(key))
+
+    def _made(self, event: Any) -> Any:
+        if isinstance(event, AliasEvent):
+            self._refuse(event, "DG1002", f"an alias *{event.anchor} (expected every value written out)")
+        if event.anchor is not None:
+            self._refuse(event, "DG1002", f"an anchor &{event.anchor} (expected every value written out)")
+        if event.tag is not None:
+            self._refuse(event, "DG1002", f"a tag {event.tag[:60]} (expected plain values)")
+        if isinstance(event, ScalarEvent):
+            if not event.style:
+                return Plain(event.value)
+            if match := _INVISIBLE.search(event.value):  # written as an escape, so not seen in the text
+                self._refuse(event, "DG1005", f"character U+{ord(match[0]):04X} is not allowed")
+            return str(event.value)
+        return {} if isinstance(event, MappingStartEvent) else []
+
+    def _diagnostic(self, event: Any, code: str, message: str) -> Diagnostic:
+        line, column = _place(event)
+        return Diagnostic(self.file, line, column, code, message)
+
+    def _refuse(self, event: Any, code: str, message: str) -> None:
+        raise _RefusedError(self._diagnostic(event, code, message))
+
+
+def _place(event: Any) -> tuple[int, int]:
+    return event.start_mark.line + 1, event.start_mark.column + 1

@@ -1,0 +1,1 @@
+"""The tests and the simulated dom0 that they run on."""
