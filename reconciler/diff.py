@@ -23,7 +23,7 @@ from state.facts import fact
 def make_plan(situation: Situation, policy: Policy) -> Plan:
     """The plan for a situation: the same for the same situation, whatever order things were listed in."""
     found = scope(situation)
-    items = [*_host_changes(situation)]
+    items: list[Change | Note] = [*_host_changes(situation)]
     for domu in found.wanted:
         items += _domu_changes(situation, domu)
     for domu in found.tombstones:

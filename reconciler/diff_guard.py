@@ -32,7 +32,7 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
     """The guard for these domUs, whose vifs are as wanted or, where that is withheld, as they were."""
     observed, host = situation.observed, situation.desired.host
     bindings: dict[str, Binding] = {}
-    taken = {name: vif for name, vif in interfaces(observed.domains).items()}
+    taken = interfaces(observed.domains)
     owners = {domain.domid: domain.uuid for domain in observed.domains}
     for domu in domus:
         for binding in _bindings(domu, observed, held):
@@ -134,7 +134,7 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     for bridge, _ in host.bridges:
         if bridge not in observed.links:
             yield Note(f"bridge.{bridge}", "no_bridge", "does not exist on this host")
-    yield from _diff(situation, guard, observed, unknown, strangers, _names(scope))
+    yield from _diff(situation, guard, strangers, _names(scope))
 
 
 def _names(scope: Scope) -> Mapping[str, str]:
@@ -144,11 +144,10 @@ def _names(scope: Scope) -> Mapping[str, str]:
 def _diff(
     situation: Situation,
     guard: Guard,
-    observed: Observed,
-    unknown: tuple[str, ...],
     strangers: list[str],
     names: Mapping[str, str],
 ) -> Iterator[Change]:
+    observed = situation.observed
     loaded = observed.guard
     script, what = _script(guard, observed)
     if not script:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from reconciler.guard import port_lock
-from reconciler.plan import Cause, Change, Impact, Phase
+from reconciler.plan import Actions, Cause, Change, Phase
 from reconciler.render_xl import vif_arguments
 from reconciler.step import Run, Step
 from state.desired import DomU, Vif
@@ -22,6 +23,50 @@ def interface_of(vif: Vif, domid: int) -> str:
     return vif.name or f"vif{domid}.{vif.index}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Slot:
+    """One devid of one living domain, with what wants it and what has it."""
+
+    domu: DomU
+    domain: Domain
+    observed: Observed
+    index: int
+    cause: Cause
+
+    @property
+    def there(self) -> BackendVif | None:
+        return next((vif for vif in self.domain.vifs if vif.index == self.index), None)
+
+    def change(
+        self,
+        actions: Actions,
+        *,
+        vif: Vif | None = None,
+        early: tuple[Step, ...] = (),
+        steps: tuple[Step, ...] = (),
+    ) -> Change:
+        there, key = self.there, f"vif:{self.domu.uuid}:{self.index}"
+        return Change(
+            address=f"domu.{self.domu.name}.vif.{self.index}",
+            actions=actions,
+            cause=self.cause,
+            impact="link" if early else "none",
+            phase=Phase.REMOVE if not steps else Phase.ADD if "create" in actions else Phase.CHANGE,
+            early=early,
+            steps=steps,
+            fingerprint=(_fact(self.observed, f"domain:{self.domu.uuid}"), _fact(self.observed, key)),
+            before={} if there is None else _shown(there.mac, there.bridge, there.interface, there.rate),
+            after={}
+            if vif is None
+            else _shown(vif.mac, vif.bridge, interface_of(vif, self.domain.domid), vif.rate),
+            counts=(f"domu.{self.domu.name}",),
+            expect=((key, "" if vif is None else _expected(vif, self.domain.domid)),),
+            reason="replace_because_cannot_update" if early and steps else None,
+            uuid=self.domu.uuid,
+            domid=self.domain.domid,
+        )
+
+
 def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | None) -> Iterator[Change]:
     """The changes that make a living domain's vifs those of its specification, by index.
 
@@ -29,25 +74,21 @@ def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
     changed was changed by somebody else.
     """
     wanted = {vif.index: vif for vif in domu.vifs}
-    live = {vif.index: vif for vif in domain.vifs}
-    for index in sorted(wanted.keys() | live.keys()):
-        vif, there = wanted.get(index), live.get(index)
+    for index in sorted(wanted.keys() | {vif.index for vif in domain.vifs}):
+        vif = wanted.get(index)
         cause: Cause = "corrective" if before is not None and _vif(before, index) == vif else "intentional"
+        slot = _Slot(domu, domain, observed, index, cause)
+        there = slot.there
         if vif is None and there is not None:
-            yield _change(
-                domu, domain, observed, index, cause, actions="delete", early=(_detach(domain, there),)
-            )
+            yield slot.change(("delete",), early=(_detach(domain, there),))
         elif vif is not None and there is None:
-            yield _change(
-                domu, domain, observed, index, cause, actions="create", vif=vif, steps=(_attach(domain, vif),)
-            )
+            yield slot.change(("create",), vif=vif, steps=(_attach(domain, vif),))
         elif vif is not None and there is not None:
-            yield from _diff_vif(domu, domain, observed, vif, there, cause)
+            yield from _diff_vif(slot, vif, there)
 
 
-def _diff_vif(
-    domu: DomU, domain: Domain, observed: Observed, vif: Vif, there: BackendVif, cause: Cause
-) -> Iterator[Change]:
+def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
+    observed, domain = slot.observed, slot.domain
     port = observed.ports.get(there.interface)
     # A vif whose hotplug script failed stays behind in xenstore, unbridged: it must go before it can come.
     broken = port is None or there.hotplug_status == "error"
@@ -57,53 +98,37 @@ def _diff_vif(
         interface_of(vif, domain.domid),
     )
     if broken or not same or (port is not None and port.bridge != vif.bridge):
-        yield _change(
-            domu,
-            domain,
-            observed,
-            vif.index,
-            "corrective" if broken and same else cause,
-            actions="replace",
-            vif=vif,
-            early=(_detach(domain, there),),
-            steps=(_attach(domain, vif),),
+        if same:
+            slot = replace(slot, cause="corrective")
+        yield slot.change(
+            ("delete", "create"), vif=vif, early=(_detach(domain, there),), steps=(_attach(domain, vif),)
         )
         return
-    if there.rate != vif.rate:
-        yield _change(
-            domu,
-            domain,
-            observed,
-            vif.index,
-            cause,
-            actions="update",
-            vif=vif,
-            steps=(_set_rate(there, vif),),
-        )
-    steps = _lock_steps(observed, vif, there)
-    if steps:
-        address = f"domu.{domu.name}.vif.{vif.index}"
-        yield Change(
-            address=address,
-            actions=("update",),
-            cause="corrective",
-            impact="none",
-            phase=Phase.CHANGE,
-            steps=steps,
-            fingerprint=(_identity(observed, domu), _fact(observed, f"port:{there.interface}")),
-            before={
-                "port": fact(observed, f"port:{there.interface}"),
-                "up": observed.links[there.interface].up,
-            },
-            after={"port": f"{vif.bridge} locked=True learning=False {vif.mac}", "up": True},
-            counts=(f"domu.{domu.name}",),
-            expect=((f"port:{there.interface}", f"{vif.bridge} locked=True learning=False {vif.mac}"),),
-            layer=("guard",),
+    limit = (_set_rate(there, vif),) if there.rate != vif.rate else ()
+    # Two ports of an HVM guest share one MAC, which one locked port would keep from the other.
+    lock = () if slot.domu.type == "hvm" else _lock_steps(observed, vif, there)
+    if not limit and not lock:
+        return
+    change = slot.change(("update",), vif=vif, steps=(*limit, *lock))
+    if lock:
+        key, wanted = f"port:{there.interface}", _locked(vif)
+        up = observed.links[there.interface].up
+        change = replace(
+            change,
+            cause=change.cause if limit else "corrective",
+            fingerprint=(*change.fingerprint, _fact(observed, key)),
+            before={**change.before, "lock": fact(observed, key), "up": up},
+            after={**change.after, "lock": wanted, "up": True},
+            expect=(*change.expect, (key, wanted)),
+            layer=("guard",) if not limit else ("live", "guard"),
             reason="port_unlocked",
-            uuid=domu.uuid,
-            domid=domain.domid,
-            order=1,
         )
+    yield change
+
+
+def _locked(vif: Vif) -> str:
+    """The fact of a port that is as it should be."""
+    return f"{vif.bridge} locked=True learning=False {vif.mac}"
 
 
 def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, ...]:
@@ -111,51 +136,11 @@ def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, 
     if vif.guard == "audit":
         return ()
     steps: list[Step] = []
-    if fact(observed, f"port:{there.interface}") != f"{vif.bridge} locked=True learning=False {vif.mac}":
+    if fact(observed, f"port:{there.interface}") != _locked(vif):
         steps += [Run(argv) for argv in port_lock.lock(there.interface, vif.mac)]
     if not observed.links[there.interface].up:
         steps.append(Run(("ip", "link", "set", "dev", there.interface, "up")))
     return tuple(steps)
-
-
-def _change(
-    domu: DomU,
-    domain: Domain,
-    observed: Observed,
-    index: int,
-    cause: Cause,
-    *,
-    actions: str,
-    vif: Vif | None = None,
-    early: tuple[Step, ...] = (),
-    steps: tuple[Step, ...] = (),
-) -> Change:
-    there = next((each for each in domain.vifs if each.index == index), None)
-    key = f"vif:{domu.uuid}:{index}"
-    impact: Impact = "link" if early else "none"
-    phase = Phase.REMOVE if not steps else Phase.ADD if actions in {"create", "replace"} else Phase.CHANGE
-    return Change(
-        address=f"domu.{domu.name}.vif.{index}",
-        actions={
-            "create": ("create",),
-            "delete": ("delete",),
-            "replace": ("delete", "create"),
-            "update": ("update",),
-        }[actions],  # type: ignore[arg-type]  # the literals above are the actions
-        cause=cause,
-        impact=impact,
-        phase=phase,
-        early=early,
-        steps=steps,
-        fingerprint=(_identity(observed, domu), _fact(observed, key)),
-        before={} if there is None else _shown(there.mac, there.bridge, there.interface, there.rate),
-        after={} if vif is None else _shown(vif.mac, vif.bridge, interface_of(vif, domain.domid), vif.rate),
-        counts=(f"domu.{domu.name}",),
-        expect=((key, "" if vif is None else _expected(vif, domain.domid)),),
-        reason="replace_because_cannot_update" if actions == "replace" else None,
-        uuid=domu.uuid,
-        domid=domain.domid,
-    )
 
 
 def _shown(mac: str, bridge: str, port: str, rate: tuple[int, int] | None) -> dict[str, object]:
@@ -168,10 +153,6 @@ def _shown(mac: str, bridge: str, port: str, rate: tuple[int, int] | None) -> di
 def _expected(vif: Vif, domid: int) -> str:
     rate = "-" if vif.rate is None else f"{vif.rate[0]}/{vif.rate[1]}"
     return f"{vif.mac} {vif.bridge} {interface_of(vif, domid)} {rate}"
-
-
-def _identity(observed: Observed, domu: DomU) -> tuple[str, str]:
-    return _fact(observed, f"domain:{domu.uuid}")
 
 
 def _fact(observed: Observed, key: str) -> tuple[str, str]:

@@ -11,7 +11,6 @@ from typing import Protocol, assert_never
 
 from reconciler import durable, ledger
 from reconciler.ledger import MAKING, Ledger
-from reconciler.render_xl import SECRET_PLACEHOLDER
 from reconciler.step import CreateImage, Remember, RemoveFile, Run, Step, StopDomain, WriteFile, commands
 from state import xl
 from state.run import Completed, ReadError, Runner, read
@@ -169,8 +168,3 @@ class Hands:
     def _has_shut_down(self, domid: int) -> bool:
         rows = xl.parse_list(read(self.runner, xl.LIST, timeout_s=xl.LIST_TIMEOUT_S))
         return any(row.domid == domid and row.shutdown is not None for row in rows)
-
-
-def placeholder(name: str) -> str:
-    """What stands for the secret `name` in rendered text."""
-    return SECRET_PLACEHOLDER.format(name)

@@ -49,7 +49,10 @@ class Scope:
 def scope(situation: Situation) -> Scope:
     """Which specification counts for whom."""
     desired, applied = situation.desired, situation.applied
-    wanted, tombstones, retained, notes = [], [], [], []
+    wanted: list[DomU] = []
+    tombstones: list[DomU] = []
+    retained: list[DomU] = []
+    notes: list[Note] = []
     held = {name.casefold() for name in desired.held}
     for domu in desired.domus:
         if domu.state == "absent":

@@ -190,7 +190,7 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
         for problem in check_domu(claimant, host, by_bridge, ""):
             if problem.severity == "error":
                 raise ReadError(f"the reader handed over a broken domU: {problem}")
-    for problem in check_claims(claimants, {name: host}):
+    for problem, _ in check_claims(claimants, {name: host}):
         raise ReadError(f"the reader handed over contradicting claims: {problem}")
     return resolve(
         host,

@@ -155,6 +155,8 @@ class _Reader:
             self._refuse(
                 event, "DG1002", "a merge key (expected plain YAML; profiles are for what is shared)"
             )
+        if isinstance(key, Plain) and key in _NULLS:
+            self.problems.append(self._diagnostic(event, "DG1004", f"{str(key)!r} is null (expected a name)"))
         path = (*outer, str(key))
         if path in self.places:
             line = self.places[path][0]

@@ -176,7 +176,9 @@ def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]
     log = guard.log
     limit = f"limit rate {log.count}/{log.per} "
     prefix = f'log prefix "{log.prefix}" level {log.level}'
-    found = [("refused", (f"{limit}{prefix}", "iifname @audited accept", "drop"))]
+    found: list[tuple[str, tuple[str, ...]]] = [
+        ("refused", (f"{limit}{prefix}", "iifname @audited accept", "drop"))
+    ]
     found += [
         (f"refused_{reason}", (f"update @count_{reason} {{ iifname }}", "goto refused"))
         for reason in REASONS

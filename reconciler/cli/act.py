@@ -1,0 +1,168 @@
+"""Verbs that change this host: apply and run."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler.cli.options import (
+    Failed,
+    Target,
+    branch_of,
+    dom0,
+    local_path,
+    read,
+    target_options,
+    told,
+    who,
+)
+from reconciler.cli.plan import with_branch
+from reconciler.daemon import Daemon
+from reconciler.journal import Journal
+from reconciler.plan import Plan
+from reconciler.plan_document import Document, plan_document
+from reconciler.plan_text import plan_text
+from reconciler.policy import Disruption, Policy
+from reconciler.reconcile import Dom0, Result, apply, current_plan, restricted
+
+
+@click.command("apply")
+@click.argument("plan_name", metavar="[PLAN]", required=False)
+@target_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option(
+    "--disruption",
+    type=click.Choice(["none", "link", "reboot"]),
+    help="How far to go, whatever the specs say.",
+)
+def apply_command(
+    where: Target,
+    plan_name: str | None,
+    yes: bool,
+    disruption: Disruption | None,
+) -> None:
+    """Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."""
+    policy = Policy(by_hand=True, disruption=disruption)
+    machine = dom0(where.config)
+    reviewed = None if plan_name is None else load_plan(plan_name, machine.journal())
+    if reviewed is not None:
+        where = Target(where.config, where.repository, _revision(reviewed, where), where.host)
+    reading = read(where)
+    with told():
+        plan = current_plan(machine, reading, policy)
+        if reviewed is not None:
+            plan = restricted(plan, reviewed)
+        shown(plan, machine, where)
+        if plan.due and not yes:
+            confirm()
+        result = apply(machine, reading, policy, by=who(), reviewed=reviewed)
+    told_result(result)
+    raise click.exceptions.Exit(result.exit_code)
+
+
+def _revision(reviewed: Document, where: Target) -> str | None:
+    revision = str(reviewed["source"]["revision"])
+    return "WORKTREE" if revision.startswith("worktree:") else where.revision or revision
+
+
+def load_plan(name: str, journal: Journal) -> Document:
+    """A plan from a file, or from the journal by a unique prefix of its id.
+
+    Raises:
+        Failed: there is none, or several.
+    """
+    path = Path(name)
+    if path.is_file():
+        try:
+            document: Any = json.loads(path.read_text(encoding="utf-8"))
+            if document["format_version"].split(".")[0] != "1":
+                raise Failed(f"{name}: format {document['format_version']} (expected 1.x)")
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise Failed(f"{name}: no plan ({exc!r})") from exc
+        return dict(document)
+    with told():
+        found = {
+            record["document"]["plan_id"]: record["document"]
+            for record in journal.records()
+            if record["type"] == "plan"
+            and (
+                record["document"]["plan_id"].removeprefix("sha256:").startswith(name.removeprefix("sha256:"))
+                or record["apply"] == name
+            )
+        }
+    if len(found) != 1:
+        raise Failed(
+            f"{name}: {'no such plan' if not found else f'{len(found)} plans start so'} (expected a file or a plan id from `domgit history`)"
+        )
+    return dict(next(iter(found.values())))
+
+
+def shown(plan: Plan, machine: Dom0, where: Target) -> None:
+    """Print the plan that is about to be done."""
+    click.echo(
+        plan_text(with_branch(plan_document(plan, timestamp=machine.timestamp()), branch_of(where))), nl=False
+    )
+
+
+def confirm() -> None:
+    """Ask, on a terminal.
+
+    Raises:
+        Failed: there is no terminal, or the answer was no.
+    """
+    if not sys.stdin.isatty():
+        raise Failed("not a terminal: --yes is needed")
+    if click.prompt("Apply this plan? Only `yes` is yes", default="no", err=True) != "yes":
+        raise Failed("nothing was done")
+
+
+def told_result(result: Result) -> None:
+    """Print how it ended."""
+    for done in result.outcome.done:
+        mark = "ok    " if done.error is None else "FAILED"
+        click.echo(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
+    waiting = result.after.summary
+    if result.converged:
+        click.echo(f"Converged. {waiting.staged} staged, {waiting.blocked} blocked.")
+    else:
+        click.echo(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
+
+
+@click.command("run")
+@target_options
+@click.option("--once", is_flag=True, help="One pass, then exit like apply.")
+@click.option("--verbose", "-v", is_flag=True, help="Log every command.")
+def run_command(where: Target, once: bool, verbose: bool) -> None:
+    """The daemon: converge now, then on every commit and every interval."""
+    logging.basicConfig(
+        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr
+    )
+    logging.getLogger().handlers[0].setFormatter(KeyValues())
+    machine = dom0(where.config)
+    daemon = Daemon(machine, lambda: read(where), where.config.interval_s, local_path(where))
+    if once:
+        with told():
+            result = daemon.once()
+        told_result(result)
+        raise click.exceptions.Exit(result.exit_code)
+    daemon.forever()
+
+
+class KeyValues(logging.Formatter):
+    """A constant sentence, then the values as key=value."""
+
+    _OWN = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+        "message",
+        "asctime",
+        "taskName",
+    }
+
+    def format(self, record: logging.LogRecord) -> str:
+        """`acting address=domu.vm01 reason=None`."""
+        pairs = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in self._OWN)
+        return f"{record.levelname.lower()}: {record.getMessage()}" + (f" {pairs}" if pairs else "")

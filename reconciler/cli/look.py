@@ -1,0 +1,318 @@
+"""Verbs that say what is so: drift, status, get, history, show, doctor."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler.cli.act import load_plan
+from reconciler.cli.options import Failed, Target, dom0, read, target, target_options, told
+from reconciler.journal import Journal
+from reconciler.plan_document import FORMAT_VERSION, plan_document
+from reconciler.plan_text import plan_text
+from reconciler.policy import Policy
+from reconciler.reconcile import current_plan, drift_plan
+from state.nft import probe_features
+from state.run import HostRunner, ReadError
+
+TOOLS = ("xl", "xenstore-ls", "xenstore-write", "ip", "bridge", "nft", "git", "setpriv")
+
+
+@click.command("drift")
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/domgit/domgit.toml"
+)
+@click.option("--json", "as_json", is_flag=True)
+def drift_command(config_path: Path | None, as_json: bool) -> None:
+    """Compare what is live with what was last applied. Cannot change anything."""
+    machine = dom0(target(config_path, None, None, None).config)
+    with told():
+        plan = drift_plan(machine)
+    if plan is None:
+        raise Failed("nothing was ever applied on this host")
+    document = plan_document(plan, timestamp=machine.timestamp())
+    drifted = [
+        change
+        for change in document["resource_changes"]
+        if change["when"] != "next_guest_reboot" or change["commands"]
+    ]
+    if as_json:
+        click.echo(json.dumps({"format_version": FORMAT_VERSION, "resource_drift": drifted}, indent=2))
+    elif drifted:
+        click.echo(plan_text({**document, "resource_changes": drifted}), nl=False)
+    else:
+        click.echo(f"No drift. {document['host']['name']} is as last applied ({plan.source.revision[:12]}).")
+    if drifted:
+        raise click.exceptions.Exit(2)
+
+
+@click.command("status")
+@target_options
+@click.option("--json", "as_json", is_flag=True)
+def status_command(where: Target, as_json: bool) -> None:
+    """Say in a few lines whether this host is as it should be, and what is held back."""
+    machine = dom0(where.config)
+    with told():
+        last = machine.last()
+        plan = (
+            current_plan(machine, read(where), Policy())
+            if where.repository is not None
+            else drift_plan(machine)
+        )
+    facts: dict[str, Any] = {
+        "host": where.host or (plan.host if plan else None),
+        "last_applied": None if last is None else last.source.revision,
+        "up_to_date": plan is not None and plan.empty,
+        "signatures": "not required (repo.allowed_signers is not set)"
+        if where.config.allowed_signers is None
+        else "required",
+    }
+    if plan is not None:
+        document = plan_document(plan, timestamp=machine.timestamp())
+        facts |= {
+            "summary": document["summary"],
+            "notes": document["notes"],
+            "diagnostics": document["diagnostics"],
+        }
+        facts["blocked"] = [
+            {"address": change["address"], "why": change["blocked"]}
+            for change in document["resource_changes"]
+            if change["blocked"]
+        ]
+    if as_json:
+        click.echo(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
+        return
+    for line in _status_lines(facts):
+        click.echo(line)
+
+
+def _status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
+    yield f"host          {facts['host']}"
+    yield f"last applied  {facts['last_applied'] or 'never'}"
+    yield f"up to date    {'yes' if facts['up_to_date'] else 'no'}"
+    yield f"signatures    {facts['signatures']}"
+    if "summary" in facts:
+        yield "to do         " + ", ".join(f"{count} {name}" for name, count in facts["summary"].items())
+    for each in facts.get("diagnostics", ()):
+        yield f"error         {each['file']}:{each['line']}: {each['message']} [{each['code']}]"
+    for each in facts.get("blocked", ()):
+        yield f"blocked       {each['address']}: {each['why']}"
+    for each in facts.get("notes", ()):
+        yield f"note          {each['address']}: {each['message']}"
+
+
+@click.command("get")
+@click.argument("name")
+@target_options
+@click.option("--json", "as_json", is_flag=True)
+def get_command(where: Target, name: str, as_json: bool) -> None:
+    """Show one VPS on one screen: what git says, what is live, and what differs."""
+    machine = dom0(where.config)
+    reading = read(where)
+    with told():
+        plan = current_plan(machine, reading, Policy())
+        from reconciler.reconcile import look, wanted  # noqa: PLC0415  # the one verb that shows both sides
+
+        desired, source = wanted(reading, machine.last())
+        observed = look(machine, desired, source, machine.last()).observed
+    domu = next((each for each in desired.domus if each.name == name), None)
+    domain = next(
+        (
+            each
+            for each in observed.domains
+            if each.name == name or (domu is not None and each.uuid == domu.uuid)
+        ),
+        None,
+    )
+    if domu is None and domain is None:
+        raise Failed(f"no domU {name!r}, neither in git nor alive")
+    document = plan_document(plan, timestamp=machine.timestamp())
+    changes = [each for each in document["resource_changes"] if f"domu.{name}" in each["counts"]]
+    facts: dict[str, Any] = {
+        "name": name,
+        "file": None if domu is None else domu.file,
+        "uuid": domu.uuid if domu is not None else domain.uuid if domain is not None else None,
+        "wanted": None if domu is None else domu.state,
+        "live": _live(domain),
+        "vifs": [
+            {
+                "name": vif.name,
+                "mac": vif.mac,
+                "bridge": vif.bridge,
+                "ips": [str(each) for each in vif.addresses],
+                "rate": vif.rate_text,
+            }
+            for vif in (() if domu is None else domu.vifs)
+        ],
+        "changes": [
+            {"symbol": each["symbol"], "address": each["address"], "blocked": each["blocked"]}
+            for each in changes
+        ],
+    }
+    if as_json:
+        click.echo(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
+        return
+    for key in ("name", "file", "uuid", "wanted", "live"):
+        click.echo(f"{key:<8}{facts[key]}")
+    for vif in facts["vifs"]:
+        click.echo(
+            f"vif     {vif['name']}  {vif['mac']}  {vif['bridge']}  {' '.join(vif['ips']) or 'no addresses'}  {vif['rate'] or ''}".rstrip()
+        )
+    if not changes:
+        click.echo("differs nothing")
+    click.echo(plan_text({**document, "resource_changes": changes, "notes": []}) if changes else "", nl=False)
+
+
+def _live(domain: Any) -> str:
+    if domain is None:
+        return "not running"
+    saved = domain.saved
+    what = f"{saved.memory_mib} MiB, {saved.vcpus} vcpus" if saved is not None else "no saved configuration"
+    return (
+        f"domain {domain.domid}, {'shut down: ' + domain.shutdown if domain.shutdown else 'running'}, {what}"
+    )
+
+
+@click.command("history")
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/domgit/domgit.toml"
+)
+@click.option("--json", "as_json", is_flag=True)
+def history_command(config_path: Path | None, as_json: bool) -> None:
+    """List every plan that was applied, newest last."""
+    journal = Journal(target(config_path, None, None, None).config.paths.journal)
+    with told():
+        applied = _applied(journal)
+    if as_json:
+        click.echo(
+            json.dumps({"format_version": FORMAT_VERSION, "applied": list(applied.values())}, indent=2)
+        )
+        return
+    for entry in applied.values():
+        failed = (
+            "unfinished"
+            if entry["failed"] is None
+            else f"{len(entry['failed'])} failed"
+            if entry["failed"]
+            else "ok"
+        )
+        click.echo(
+            f"{entry['time']}  {entry['plan_id'][7:19]}  {entry['revision'][:12]}  {entry['by']}  {entry['changes']} changes  {failed}"
+        )
+
+
+def _applied(journal: Journal) -> Mapping[str, dict[str, Any]]:
+    applied: dict[str, dict[str, Any]] = {}
+    for record in journal.records():
+        if record["type"] == "plan":
+            document = record["document"]
+            applied[record["apply"]] = {
+                "apply": record["apply"],
+                "time": record["time"],
+                "by": record["by"],
+                "plan_id": document["plan_id"],
+                "revision": document["source"]["revision"],
+                "author": document["source"]["author"],
+                "changes": len([each for each in document["resource_changes"] if each["commands"]]),
+                "failed": None,
+            }
+        elif record["type"] == "end" and record["apply"] in applied:
+            applied[record["apply"]]["failed"] = record["failed"]
+    return applied
+
+
+@click.command("show")
+@click.argument("plan_name", metavar="PLAN")
+@click.option(
+    "--config", "config_path", type=click.Path(path_type=Path), help="Default: /etc/domgit/domgit.toml"
+)
+@click.option("--json", "as_json", is_flag=True)
+def show_command(plan_name: str, config_path: Path | None, as_json: bool) -> None:
+    """Reprint a plan as it was, with who approved it and how every command ended. Needs no root for a file."""
+    journal = Journal(target(config_path, None, None, None).config.paths.journal)
+    document = load_plan(plan_name, journal)
+    with told():
+        records = [] if Path(plan_name).is_file() else [*_records_of(journal, document["plan_id"])]
+    if as_json:
+        click.echo(json.dumps({**document, "journal": records}, indent=2))
+        return
+    click.echo(plan_text(document), nl=False)
+    for record in records:
+        if record["type"] == "plan":
+            click.echo(f"\napplied {record['time']} by {record['by']}")
+        elif record["type"] == "outcome":
+            click.echo(
+                f"{'ok    ' if record['error'] is None else 'FAILED'} {record['address']}"
+                + (f": {record['error']}" if record["error"] else "")
+            )
+            for run in record["runs"]:
+                click.echo(f"        rc {run['rc']}  {run['ms']} ms  {' '.join(run['argv'])}")
+
+
+def _records_of(journal: Journal, plan_id: str) -> Iterator[Mapping[str, Any]]:
+    applies: set[str] = set()
+    for record in journal.records():
+        if record["type"] == "plan" and record["document"]["plan_id"] == plan_id:
+            applies.add(record["apply"])
+            yield {key: value for key, value in record.items() if key != "document"}
+        elif record["apply"] in applies:
+            yield record
+
+
+@click.command("doctor")
+@target_options
+@click.option("--json", "as_json", is_flag=True)
+def doctor_command(where: Target, as_json: bool) -> None:
+    """Say what this host can do, and what stands in the way."""
+    checks = [*_checks(where)]
+    if as_json:
+        rows = [{"check": name, "ok": ok, "detail": detail} for name, ok, detail in checks]
+        click.echo(json.dumps({"format_version": FORMAT_VERSION, "checks": rows}, indent=2))
+    else:
+        for name, ok, detail in checks:
+            click.echo(f"{'ok   ' if ok else 'MISS '} {name:<22} {detail}")
+    if not all(ok for _, ok, _ in checks):
+        raise click.exceptions.Exit(1)
+
+
+def _checks(where: Target) -> Iterator[tuple[str, bool, str]]:
+    yield "root", os.geteuid() == 0, "needed for everything but validate, render and show"
+    yield "kernel", True, platform.release()
+    for tool in TOOLS:
+        path = shutil.which(tool, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        yield tool, path is not None, path or "not on PATH"
+    yield from _guard_checks()
+    yield (
+        "signatures",
+        True,
+        "not required (repo.allowed_signers is not set)"
+        if where.config.allowed_signers is None
+        else "required",
+    )
+    xendomains = Path("/etc/xen/auto")
+    entries = sorted(path.name for path in xendomains.iterdir()) if xendomains.is_dir() else []
+    yield "start at boot", True, f"/etc/xen/auto: {', '.join(entries) or 'empty'}"
+
+
+def _guard_checks() -> Iterator[tuple[str, bool, str]]:
+    if os.geteuid() != 0:
+        return
+    try:
+        features = probe_features(HostRunner())
+    except ReadError as exc:
+        yield "nftables bridge", False, str(exc)
+        return
+    yield "nftables bridge", True, "family bridge works"
+    detail = (
+        "unknown ports are closed by bridge"
+        if features.ibrname
+        else "missing: unknown ports are closed by name, once they were seen"
+    )
+    yield "meta ibrname", True, detail

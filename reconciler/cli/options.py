@@ -1,0 +1,149 @@
+"""Options that many verbs share, and what they mean: which repository, which revision, which host."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from reconciler.config import DEFAULT, Config, ConfigError, load
+from reconciler.execute import ApplyError, HostDisk
+from reconciler.journal import JournalError
+from reconciler.reconcile import BusyError, Dom0, StaleError
+from reconciler.secret import revealed
+from schemas.diagnostic import SpecError
+from state.files import HostFiles
+from state.run import HostRunner, ReadError
+from state.source import Reading, read_repository
+
+
+class Failed(Exception):  # noqa: N818  # read as a sentence: raise Failed("...")
+    """What the user is told, and the exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a verb works on: the configuration with the command line over it."""
+
+    config: Config
+    repository: str | None
+    revision: str | None
+    host: str | None
+
+
+def target_options(command: Callable[..., None]) -> Callable[..., None]:
+    """`--config`, `--repo`, `--rev` and `--host`, handed to the command as one Target named `where`."""
+
+    @click.option("--config", "config_path", type=click.Path(path_type=Path), help=f"Default: {DEFAULT}")
+    @click.option("--repo", metavar="PATH|URL", help="The repository. A path is read in place.")
+    @click.option("--rev", metavar="REV", help="A branch, tag, commit id, or WORKTREE.")
+    @click.option("--host", metavar="NAME", help="The host to work for. Never guessed.")
+    @wraps(command)
+    def with_target(**given: Any) -> None:
+        names = ("config_path", "repo", "rev", "host")
+        command(where=target(*(given.pop(name) for name in names)), **given)
+
+    return with_target
+
+
+def target(config_path: Path | None, repo: str | None, rev: str | None, host: str | None) -> Target:
+    """The target that the options and the configuration file name.
+
+    Raises:
+        Failed: the configuration file cannot be used.
+    """
+    with told():
+        config = load(config_path)
+    return Target(config, repo or config.url, rev, host or config.host)
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns errors into what the user is told, with the exit status of each kind."""
+    try:
+        yield
+    except SpecError as exc:
+        raise Failed(f"the repository has errors:\n{exc}") from exc
+    except (ReadError, ConfigError, JournalError, BusyError, ApplyError) as exc:
+        raise Failed(str(exc)) from exc
+    except StaleError as exc:
+        raise Failed(f"stale plan: {exc}", 3) from exc
+
+
+def read(where: Target, *, need_host: bool = True) -> Reading:
+    """The repository at the target's revision.
+
+    Raises:
+        Failed: it cannot be read, or a host is needed and none is named.
+    """
+    if where.repository is None:
+        raise Failed("no repository (expected --repo PATH, or repo.url in /etc/domgit/domgit.toml)")
+    if need_host and where.host is None:
+        raise Failed("no host (expected --host NAME, or host in /etc/domgit/domgit.toml)")
+    revision = where.revision or where.config.branch if "://" not in where.repository else where.revision
+    with told():
+        reading = read_repository(
+            HostRunner(),
+            repository=local_path(where),
+            revision=revision,
+            host=where.host if need_host else None,
+        )
+    if need_host and where.host not in reading.hosts and not reading.refused:
+        raise Failed(f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})")
+    return reading
+
+
+def local_path(where: Target) -> str:
+    """The folder with the repository's objects: itself when it is local, the mirror when it is remote."""
+    repository = where.repository or ""
+    if repository.startswith("file://"):
+        return repository.removeprefix("file://")
+    if "://" in repository or _is_scp_like(repository):
+        return str(where.config.paths.mirror)
+    return repository
+
+
+def _is_scp_like(repository: str) -> bool:
+    head, colon, _ = repository.partition(":")
+    return bool(colon) and "/" not in head and not Path(repository).exists()
+
+
+def dom0(config: Config) -> Dom0:
+    """This host, for real.
+
+    Raises:
+        Failed: we are not root.
+    """
+    if os.geteuid() != 0:
+        raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
+    secrets = config.paths.secrets
+    return Dom0(
+        runner=HostRunner(),
+        files=HostFiles(),
+        disk=HostDisk(lambda text: revealed(text, secrets)),
+        paths=config.paths,
+        sleep=time.sleep,
+        monotonic=time.monotonic,
+    )
+
+
+def who() -> str:
+    """Who acts, for the journal."""
+    return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or os.geteuid()}@{socket.gethostname()}"
+
+
+def branch_of(where: Target) -> str:
+    """The branch to show beside a commit."""
+    return "" if where.revision == "WORKTREE" else (where.revision or where.config.branch)

@@ -1,0 +1,105 @@
+"""Verbs that show what would be: plan and render."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from reconciler.cli.options import Failed, Target, branch_of, dom0, read, target_options, told
+from reconciler.diff_guard import specified_guard
+from reconciler.guard.render import steps
+from reconciler.plan_document import FORMAT_VERSION, Document, plan_document
+from reconciler.plan_text import plan_html, plan_markdown, plan_text
+from reconciler.policy import Policy
+from reconciler.reconcile import current_plan
+from reconciler.render_xl import render_xl
+
+FORMATS = {"text": plan_text, "markdown": plan_markdown, "html": plan_html}
+
+
+@click.command("plan")
+@target_options
+@click.option("--out", type=click.Path(path_type=Path), help="Save the plan, for `apply PLAN`.")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "markdown", "html"]),
+    default="text",
+    show_default=True,
+)
+@click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
+@click.option("--detailed-exitcode", is_flag=True, help="2 when anything is to be done, staged or blocked.")
+def plan_command(
+    where: Target,
+    out: Path | None,
+    form: str,
+    as_json: bool,
+    detailed_exitcode: bool,
+) -> None:
+    """Show what apply would do. Changes nothing, ever."""
+    reading = read(where)
+    with told():
+        machine = dom0(where.config)
+        plan = current_plan(machine, reading, Policy())
+    document = with_branch(plan_document(plan, timestamp=machine.timestamp()), branch_of(where))
+    if out is not None:
+        out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    click.echo(
+        json.dumps(document, indent=2) if as_json or form == "json" else FORMATS[form](document),
+        nl=as_json or form == "json",
+    )
+    if detailed_exitcode and document["resource_changes"]:
+        raise click.exceptions.Exit(2)
+
+
+def with_branch(document: Document, branch: str) -> Document:
+    """The document with the branch that the revision was asked for by."""
+    return {**document, "source": {**document["source"], "branch": branch}}
+
+
+@click.group("render")
+def render_group() -> None:
+    """Print what would be loaded or written, from git alone: no Xen, no root."""
+
+
+@render_group.command("guard")
+@target_options
+@click.option("--backend", type=click.Choice(["auto", "nftables"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
+def render_guard(where: Target, backend: str, as_json: bool) -> None:
+    """Print the complete guard of a host, halted domUs included."""
+    reading = read(where)
+    if reading.desired is None:
+        raise Failed("the repository has errors: " + "; ".join(str(each) for each in reading.diagnostics))
+    found = steps(specified_guard(reading.desired.host, reading.desired.domus))
+    if as_json:
+        document = {
+            "format_version": FORMAT_VERSION,
+            "backend": "nftables" if backend == "auto" else backend,
+            "steps": [
+                {"argv": list(step.argv), "stdin": step.stdin, "optional": step.optional} for step in found
+            ],
+        }
+        click.echo(json.dumps(document, indent=2))
+    else:
+        click.echo("".join(step.stdin for step in found), nl=False)
+
+
+@render_group.command("xl")
+@click.argument("name")
+@target_options
+def render_xl_command(
+    where: Target,
+    name: str,
+) -> None:
+    """Print the xl configuration of a domU, passwords left out."""
+    reading = read(where)
+    domus = () if reading.desired is None else reading.desired.domus
+    domu = next((each for each in domus if each.name == name and each.boot is not None), None)
+    if domu is None:
+        raise Failed(
+            f"no domU {name!r} on this host (have {', '.join(each.name for each in domus) or 'none'})"
+        )
+    click.echo(render_xl(domu), nl=False)

@@ -1,0 +1,121 @@
+"""What the host's own configuration file says: which host this is, which repository it follows, where things lie."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+DEFAULT = Path("/etc/domgit/domgit.toml")
+_KNOWN = {
+    "": {"host"},
+    "repo": {"url", "branch", "interval", "allowed_signers"},
+    "paths": {"state", "run", "secrets"},
+    "tools": {"shutdown_grace"},
+}
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
+
+
+class ConfigError(Exception):
+    """The configuration file cannot be used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Where this host keeps what is domgit's."""
+
+    state: Path = Path("/var/lib/domgit")
+    run: Path = Path("/run/domgit")
+    secrets: Path = Path("/etc/domgit/secrets")
+
+    @property
+    def ledger(self) -> Path:
+        """Which domUs and disks are ours."""
+        return self.state / "ledger.json"
+
+    @property
+    def last_good(self) -> Path:
+        """What was last applied."""
+        return self.state / "last-good.json"
+
+    @property
+    def journal(self) -> Path:
+        """Every plan that was applied, and how it went."""
+        return self.state / "journal"
+
+    @property
+    def mirror(self) -> Path:
+        """The copy of a remote repository."""
+        return self.state / "mirror.git"
+
+    @property
+    def lock(self) -> Path:
+        """Held by whoever changes this host."""
+        return self.run / "lock"
+
+    @property
+    def status(self) -> Path:
+        """What the last pass found, for monitoring."""
+        return self.run / "status.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration; what the file leaves out has its default."""
+
+    host: str | None = None
+    url: str | None = None
+    branch: str = "main"
+    interval_s: float = 60.0
+    allowed_signers: Path | None = None
+    paths: Paths = field(default_factory=Paths)
+
+
+def load(path: Path | None) -> Config:
+    """The configuration at `path`; the defaults when the default file does not exist.
+
+    Raises:
+        ConfigError: the file is missing although it was asked for, is no TOML, or has a key that is not known.
+    """
+    try:
+        content = tomllib.loads((path or DEFAULT).read_text(encoding="utf-8"))
+    except FileNotFoundError as exc:
+        if path is None:
+            return Config()
+        raise ConfigError(f"{path}: no such file") from exc
+    except (OSError, ValueError) as exc:
+        raise ConfigError(f"{path or DEFAULT}: {exc}") from exc
+    return _config(content, path or DEFAULT)
+
+
+def _config(content: dict[str, Any], path: Path) -> Config:
+    top = {key: value for key, value in content.items() if not isinstance(value, dict)}
+    tables = {"": top, **{key: value for key, value in content.items() if isinstance(value, dict)}}
+    for table, values in tables.items():
+        unknown = sorted(set(values) - _KNOWN.get(table, set()))
+        if table not in _KNOWN or unknown:
+            name = f"{table}.{unknown[0]}" if table and unknown else table or unknown[0]
+            raise ConfigError(f"{path}: {name}: unknown key")
+        for key, value in values.items():
+            if not isinstance(value, str):
+                raise ConfigError(f"{path}: {table}.{key}: {value!r} is no text")
+    repo, paths = tables.get("repo", {}), tables.get("paths", {})
+    defaults = Config()
+    signers = repo.get("allowed_signers")
+    return Config(
+        host=top.get("host"),
+        url=repo.get("url"),
+        branch=repo.get("branch", defaults.branch),
+        interval_s=_seconds(repo["interval"], path) if "interval" in repo else defaults.interval_s,
+        allowed_signers=None if signers is None else Path(signers),
+        paths=Paths(**{key: Path(value) for key, value in paths.items()}),
+    )
+
+
+def _seconds(text: str, path: Path) -> float:
+    match = _DURATION.fullmatch(text)
+    if match is None:
+        raise ConfigError(f"{path}: repo.interval: {text!r} is no duration (expected such as 60s or 5m)")
+    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])

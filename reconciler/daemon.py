@@ -1,0 +1,150 @@
+"""The daemon: a pass now, then one for every commit, every change of the files and every interval.
+
+What woke it goes to the log and nowhere else: every pass reads everything anew.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+
+from watchdog.events import FileSystemEvent, FileSystemEventHandler
+from watchdog.observers import Observer
+
+from reconciler.durable import write_whole
+from reconciler.plan_document import plan_document
+from reconciler.plan_text import last_line
+from reconciler.policy import Policy
+from reconciler.reconcile import BusyError, Dom0, Result, apply
+from schemas.diagnostic import SpecError
+from state.run import ReadError
+from state.source import Reading
+
+log = logging.getLogger(__name__)
+# A push writes several files within milliseconds: one pass for all of them.
+DEBOUNCE_S = 0.2
+
+
+class _Nudge(FileSystemEventHandler):
+    """Puts a reason on the queue for every change that can mean a new commit or an edited file."""
+
+    def __init__(self, reasons: queue.SimpleQueue[str]) -> None:
+        self._reasons = reasons
+
+    def on_any_event(self, event: FileSystemEvent) -> None:
+        # Reading makes events too, and our own reading must not wake us.
+        if event.event_type in {"created", "modified", "moved", "deleted"} and not str(
+            event.src_path
+        ).endswith(".lock"):
+            self._reasons.put(f"{event.event_type} {event.src_path!s}")
+
+
+class Daemon:
+    """Keeps one host as one repository wants it."""
+
+    def __init__(self, dom0: Dom0, read: Callable[[], Reading], interval_s: float, repository: str) -> None:
+        self._dom0, self._read, self._interval_s, self._repository = dom0, read, interval_s, Path(repository)
+        self._reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._ending = False
+
+    def once(self) -> Result:
+        """One pass.
+
+        Raises:
+            ReadError: the host or the repository cannot be read; nothing was changed.
+            SpecError: the commit is refused and nothing was ever applied here.
+            BusyError: somebody else is changing the host.
+        """
+        started = self._dom0.monotonic()
+        result = apply(self._dom0, self._read(), Policy(by_hand=False), by="domgit run")
+        self._publish(result)
+        log.info(
+            "pass finished",
+            extra={
+                "revision": result.plan.source.revision[:12],
+                "done": len(result.outcome.done),
+                "failed": len(result.outcome.failed),
+                "converged": result.converged,
+                "ms": round((self._dom0.monotonic() - started) * 1000),
+                "next_in_s": self._interval_s,
+            },
+        )
+        return result
+
+    def forever(self) -> None:
+        """Pass after pass until SIGTERM or SIGINT; whatever goes wrong is logged, and the next pass tries again."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        observer = Observer()
+        for folder in watched(self._repository):
+            observer.schedule(_Nudge(self._reasons), str(folder), recursive=True)
+        observer.start()
+        reason = "start"
+        try:
+            while not self._ending:
+                log.info("pass starting", extra={"because": reason})
+                self._guarded_pass()
+                reason = self._wait()
+        finally:
+            observer.stop()
+            observer.join()
+
+    def _guarded_pass(self) -> None:
+        try:
+            self.once()
+        except (ReadError, BusyError) as exc:
+            log.warning("pass put off", extra={"error": str(exc)})
+        except SpecError as exc:
+            log.error("commit refused", extra={"error": str(exc)})  # noqa: TRY400  # the diagnostics say it all
+        except Exception:
+            # The loop outlives a defect of ours: guests stay guarded either way, and the next pass may get further.
+            log.exception("pass failed")
+
+    def _wait(self) -> str:
+        """Why the next pass starts."""
+        try:
+            reason = self._reasons.get(timeout=self._interval_s)
+        except queue.Empty:
+            return "interval"
+        time.sleep(DEBOUNCE_S)
+        while not self._reasons.empty():
+            self._reasons.get()
+        return reason
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self._ending = True
+        self._reasons.put(f"signal {number}")
+
+    def _publish(self, result: Result) -> None:
+        document = plan_document(result.after, timestamp=self._dom0.timestamp())
+        status = {
+            "format_version": "1.0",
+            "host": result.plan.host,
+            "time": self._dom0.timestamp(),
+            "revision": result.plan.source.revision,
+            "converged": result.converged,
+            "summary": document["summary"],
+            "last_line": last_line(document),
+            "failed": [
+                {"address": each.change.address, "error": each.error} for each in result.outcome.failed
+            ],
+            "notes": document["notes"],
+        }
+        write_whole(self._dom0.paths.status, json.dumps(status, indent=1) + "\n")
+
+
+def watched(repository: Path) -> tuple[Path, ...]:
+    """The folders whose changes can mean something new: references, and the kinds' own folders in a checkout."""
+    inner = repository / ".git"
+    folder = inner if inner.is_dir() else repository
+    return tuple(
+        each
+        for each in (folder / "refs", *(repository / name for name in ("hosts", "networks", "profiles")))
+        if each.is_dir()
+    )

@@ -1,0 +1,71 @@
+"""What was last applied to this host, whole: what a spoilt commit falls back to, and what drift is measured against."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.durable import write_whole
+from reconciler.plan import Source
+from reconciler.scope import Scope
+from state.desired import Desired, DomU
+from state.run import ReadError
+
+
+@dataclass(frozen=True, slots=True)
+class LastGood:
+    """A desired state and the commit it came from."""
+
+    source: Source
+    desired: Desired
+
+
+_ADAPTER: TypeAdapter[LastGood] = TypeAdapter(LastGood)
+
+
+def load(path: Path) -> LastGood | None:
+    """What was last applied; None on a host where nothing ever was.
+
+    Raises:
+        ReadError: the file is damaged, so that nothing can be told of drift or of orphans' addresses.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        raise ReadError(f"{path}: {exc.strerror}") from exc
+    try:
+        return _ADAPTER.validate_json(text)
+    except ValidationError as exc:
+        raise ReadError(f"{path}: damaged: {exc.error_count()} values are not what was written") from exc
+
+
+def save(path: Path, last: LastGood) -> None:
+    """Write it, whole and durable."""
+    write_whole(path, json.dumps(_ADAPTER.dump_python(last, mode="json"), indent=1) + "\n", mode=0o600)
+
+
+def advanced(
+    last: LastGood | None, desired: Desired, source: Source, found: Scope, unsettled: Iterable[str]
+) -> LastGood:
+    """What counts as last applied after a pass: git's specification, except for objects that could not get there.
+
+    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had.
+    Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten.
+    """
+    before = {} if last is None else {domu.uuid: domu for domu in last.desired.domus}
+    behind = set(unsettled)
+    kept: dict[str, DomU] = {domu.uuid: domu for domu in found.retained}
+    for domu in (*found.wanted, *found.tombstones):
+        if domu.name not in behind:
+            if domu.state != "absent":
+                kept[domu.uuid] = domu
+        elif domu.uuid in before:
+            kept[domu.uuid] = before[domu.uuid]
+    domus = tuple(sorted(kept.values(), key=lambda domu: domu.name))
+    return LastGood(source, replace(desired, domus=domus, held=(), diagnostics=()))

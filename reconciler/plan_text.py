@@ -1,0 +1,139 @@
+"""A plan document as text, Markdown and HTML, for people. Pure: the same for a fresh plan and for one from the journal."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.plan import Summary
+from reconciler.plan_document import Document
+
+_IMPACTS = {
+    "none": "guest notices nothing",
+    "link": "guest's network is replugged",
+    "reboot": "guest reboots",
+    "restart": "guest is shut down",
+    "data": "guest's data is touched",
+}
+
+
+def plan_text(document: Document) -> str:
+    """The plan as a terminal shows it; its last line counts the objects."""
+    return "\n".join([*_lines(document), last_line(document)]) + "\n"
+
+
+def last_line(document: Document) -> str:
+    """`Plan: 1 to add, ...` or `No changes. ...`."""
+    changes: list[Document] = document["resource_changes"]
+    if not changes:
+        return f"No changes. {document['host']['name']} matches {revision_text(document)}."
+    return str(Summary(**document["summary"]))
+
+
+def revision_text(document: Document) -> str:
+    """`main@<12 hex>`."""
+    source = document["source"]
+    kind, colon, digest = source["revision"].partition(":")
+    if colon:
+        return f"{kind}@{digest[:12]}"
+    return f"{source['branch'] or 'commit'}@{kind[:12]}"
+
+
+def _lines(document: Document) -> Iterator[str]:
+    source = document["source"]
+    author = f" by {source['author']}" if source["author"] else ""
+    yield f"Plan for {document['host']['name']} from {revision_text(document)}{author}"
+    if source["subject"]:
+        yield f"  {source['subject']}"
+    yield ""
+    for diagnostic in document["diagnostics"]:
+        place = ":".join(
+            str(diagnostic[part]) for part in ("file", "line", "column") if diagnostic[part] is not None
+        )
+        yield f"{place}: {diagnostic['severity']}[{diagnostic['code']}]: {diagnostic['message']}"
+    if document["diagnostics"]:
+        yield ""
+    for change in document["resource_changes"]:
+        yield from _change_lines(change)
+    for note in document["notes"]:
+        yield f"  # {note['address']}: {note['message']} [{note['reason']}]"
+    if document["resource_changes"] or document["notes"]:
+        yield ""
+
+
+def _change_lines(change: Document) -> Iterator[str]:
+    words = [change["cause"]]
+    if change["blocked"] is None:
+        words.append(_IMPACTS[change["impact"]])
+    if change["when"] == "next_guest_reboot":
+        words.append(
+            "staged: the guest's own next reboot brings it"
+            if change["commands"]
+            else "staged already, waits for the guest's reboot"
+        )
+    elif change["when"] != "now":
+        words.append(f"waits: {change['action_reason'] or change['when']}")
+    yield f"{change['symbol']:>3} {change['address']}  ({', '.join(words)})"
+    if change["blocked"] is not None:
+        yield f"        blocked: {change['blocked']}"
+    before, after = change["change"]["before"], change["change"]["after"]
+    for key in [*before, *(key for key in after if key not in before)]:
+        if before.get(key) != after.get(key):
+            yield f"        {key}: {_value(before, key)} -> {_value(after, key)}"
+    for argv in change["commands"] if change["blocked"] is None else []:
+        yield f"        $ {' '.join(argv)}"
+
+
+def _value(values: Mapping[str, Any], key: str) -> str:
+    if key not in values:
+        return "(none)"
+    value = values[key]
+    if isinstance(value, list):
+        return "[" + ", ".join(str(each) for each in value) + "]"
+    return str(value)
+
+
+def plan_markdown(document: Document) -> str:
+    """The plan for a pull request: a table of changes, the details folded away."""
+    rows = [
+        f"| `{change['symbol']}` | `{change['address']}` | {change['cause']} | {_IMPACTS[change['impact']]} | {_cell(change['blocked'] or change['when'])} |"
+        for change in document["resource_changes"]
+    ]
+    head = f"### domgit: {document['host']['name']} from `{revision_text(document)}`\n\n"
+    table = (
+        "| | object | cause | impact | when |\n|---|---|---|---|---|\n" + "\n".join(rows) + "\n\n"
+        if rows
+        else ""
+    )
+    details = f"<details><summary>Everything</summary>\n\n```\n{plan_text(document)}```\n</details>\n"
+    return f"{head}{table}**{last_line(document)}**\n\n{details}"
+
+
+def plan_html(document: Document) -> str:
+    """The plan as one self-contained page."""
+    title = html.escape(f"domgit: {document['host']['name']} from {revision_text(document)}")
+    rows = "".join(
+        "<tr>"
+        + "".join(
+            f"<td>{html.escape(str(cell))}</td>"
+            for cell in (
+                change["symbol"],
+                change["address"],
+                change["cause"],
+                change["impact"],
+                change["blocked"] or change["when"],
+            )
+        )
+        + "</tr>"
+        for change in document["resource_changes"]
+    )
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title></head><body>\n<h1>{title}</h1>\n'
+        f"<table><tr><th></th><th>object</th><th>cause</th><th>impact</th><th>when</th></tr>{rows}</table>\n"
+        f"<p><strong>{html.escape(last_line(document))}</strong></p>\n<pre>{html.escape(plan_text(document))}</pre>\n</body></html>\n"
+    )
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

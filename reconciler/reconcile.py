@@ -1,0 +1,301 @@
+"""One pass over a host: observe, plan, converge, observe again. What remains is the result."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from reconciler import last_good, ledger
+from reconciler.config import Paths
+from reconciler.converge import Converger, Outcome
+from reconciler.diff import make_plan
+from reconciler.execute import Disk, Hands
+from reconciler.hotplug import PATH as HOTPLUG_PATH
+from reconciler.journal import Journal
+from reconciler.last_good import LastGood, advanced
+from reconciler.plan import Plan, Source
+from reconciler.plan_document import Document, plan_document
+from reconciler.policy import Policy
+from reconciler.render_xl import config_path
+from reconciler.scope import Situation, scope
+from reconciler.secret import masked
+from schemas.diagnostic import SpecError
+from state.desired import Desired
+from state.files import Files
+from state.observed import Interest, Observed, observe
+from state.run import Runner
+from state.source import Reading
+
+
+class BusyError(Exception):
+    """Somebody else is changing this host right now."""
+
+
+class StaleError(Exception):
+    """The reviewed plan no longer fits: what it touches has moved."""
+
+
+@dataclass(slots=True)
+class Dom0:
+    """This host: how to read it, how to change it, and where its records lie."""
+
+    runner: Runner
+    files: Files
+    disk: Disk
+    paths: Paths
+    sleep: Callable[[float], None]
+    monotonic: Callable[[], float]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def timestamp(self) -> str:
+        """Now, RFC 3339, in UTC."""
+        return self.now().strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def last(self) -> LastGood | None:
+        """What was last applied here."""
+        return last_good.load(self.paths.last_good)
+
+    def journal(self) -> Journal:
+        """The record of what was done here."""
+        return Journal(self.paths.journal)
+
+
+def wanted(reading: Reading, last: LastGood | None) -> tuple[Desired, Source]:
+    """What a reading asks of this host; the last-good state when the commit has an error that reaches all of it.
+
+    Raises:
+        SpecError: it has one, and nothing was ever applied here.
+    """
+    source = Source(reading.revision, "", reading.author, reading.subject)
+    if reading.desired is not None:
+        return reading.desired, source
+    if last is None:
+        raise SpecError(reading.diagnostics)
+    return replace(last.desired, diagnostics=reading.diagnostics), source
+
+
+def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> Interest:
+    """What of the file system matters to a plan from these."""
+    domus = [*desired.domus, *(() if last is None else last.desired.domus)]
+    names = {domu.name for domu in domus} | {each.name for each in owned.values()}
+    return Interest(
+        files=(HOTPLUG_PATH, *(config_path(name) for name in sorted(names))),
+        images=tuple(sorted({disk.path for domu in domus for disk in domu.disks})),
+    )
+
+
+def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) -> Situation:
+    """The situation of this host right now.
+
+    Raises:
+        ReadError: it cannot be read.
+    """
+    owned = ledger.load(dom0.paths.ledger)
+    observed = observe(dom0.runner, dom0.files, interest(desired, last, owned))
+    return Situation(
+        desired=desired,
+        source=source,
+        observed=_masked(observed, dom0.paths.secrets),
+        ledger=owned,
+        last=None if last is None else last.desired,
+    )
+
+
+def _masked(observed: Observed, secrets: Path) -> Observed:
+    """Texts with their secrets replaced by placeholders: what plans and comparisons may see."""
+    files = {path: None if text is None else masked(text, secrets) for path, text in observed.files.items()}
+    domains = tuple(
+        replace(each, staged=None if each.staged is None else masked(each.staged, secrets))
+        for each in observed.domains
+    )
+    return replace(observed, files=files, domains=domains)
+
+
+def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
+    """The plan as things are now. Changes nothing.
+
+    Raises:
+        ReadError: the host cannot be read.
+        SpecError: the commit is refused and there is nothing to fall back to.
+    """
+    last = dom0.last()
+    desired, source = wanted(reading, last)
+    return make_plan(look(dom0, desired, source, last), policy)
+
+
+def drift_plan(dom0: Dom0) -> Plan | None:
+    """What it would take to bring the host back to what was last applied; None when nothing ever was."""
+    last = dom0.last()
+    if last is None:
+        return None
+    return make_plan(look(dom0, last.desired, last.source, last), Policy(disruption="reboot"))
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a pass ended: what was planned, what became of it, and what remains."""
+
+    apply_id: str
+    plan: Plan
+    outcome: Outcome
+    after: Plan
+
+    @property
+    def converged(self) -> bool:
+        """Nothing failed, and nothing that could be done now is left."""
+        return not self.outcome.failed and not any(change.when == "now" for change in self.after.due)
+
+    @property
+    def exit_code(self) -> int:
+        """0 converged, 1 an action failed, 4 something is blocked or waits for a human."""
+        if not self.converged:
+            return 1
+        waiting = any(
+            change.blocked is not None or change.when in {"approval", "window"}
+            for change in self.after.changes
+        )
+        return 4 if waiting else 0
+
+
+def apply(
+    dom0: Dom0, reading: Reading, policy: Policy, *, by: str, reviewed: Document | None = None
+) -> Result:
+    """Bring the host to what the reading wants, as far as the policy and the reviewed plan allow.
+
+    Raises:
+        BusyError: somebody else is at it.
+        StaleError: the reviewed plan no longer fits.
+        ReadError: the host cannot be read; then nothing was changed.
+        SpecError: the commit is refused and there is nothing to fall back to.
+    """
+    with only_writer(dom0.paths.lock):
+        last = dom0.last()
+        desired, source = wanted(reading, last)
+        situation = look(dom0, desired, source, last)
+        plan = make_plan(situation, policy)
+        if reviewed is not None:
+            plan = restricted(plan, reviewed)
+        apply_id, announce = _announcer(dom0)
+        if plan.due:
+            announce({"type": "plan", "by": by, "document": plan_document(plan, timestamp=dom0.timestamp())})
+        outcome = Outcome()
+        hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
+        converger = Converger(hands, lambda: look(dom0, desired, source, last).observed, announce)
+        stuck = converger.remove(plan, outcome)
+        if stuck:
+            # What could not be stopped still has its addresses: plan again with that known.
+            fresh = make_plan(replace(look(dom0, desired, source, last), stuck=stuck), policy)
+            plan = replace(
+                fresh, changes=tuple(change for change in fresh.changes if _known(change.address, plan))
+            )
+        converger.complete(plan, outcome)
+        after_situation = look(dom0, desired, source, last)
+        after = make_plan(after_situation, policy)
+        if reading.desired is not None:
+            unsettled = {name.removeprefix("domu.") for name in outcome.failed_objects()}
+            unsettled |= {
+                name.removeprefix("domu.")
+                for change in after.changes
+                if change.blocked
+                for name in change.counts
+            }
+            fresh_last = advanced(last, desired, source, scope(after_situation), unsettled)
+            if last != fresh_last:
+                last_good.save(dom0.paths.last_good, fresh_last)
+        if plan.due:
+            announce(
+                {
+                    "type": "end",
+                    "failed": [each.change.address for each in outcome.failed],
+                    "empty": after.empty,
+                }
+            )
+        return Result(apply_id, plan, outcome, after)
+
+
+def _known(address: str, plan: Plan) -> bool:
+    return any(change.address == address for change in plan.changes)
+
+
+def _announcer(dom0: Dom0) -> tuple[str, Callable[[Mapping[str, Any]], None]]:
+    journal = dom0.journal()
+    apply_id = f"{dom0.now():%Y%m%dT%H%M%S}-{os.urandom(3).hex()}"
+
+    def announce(record: Mapping[str, Any]) -> None:
+        journal.append({"apply": apply_id, "time": dom0.timestamp(), **record})
+
+    return apply_id, announce
+
+
+def restricted(plan: Plan, reviewed: Document) -> Plan:
+    """The part of a fresh plan that a reviewed one allows.
+
+    What the review did not list is left out; what it listed and is done already is fine.
+
+    Raises:
+        StaleError: a listed change would now do something else, with the fields that moved.
+    """
+    if reviewed["host"]["name"] != plan.host:
+        raise StaleError(f"host: the plan is for {reviewed['host']['name']}, this is {plan.host}")
+    if reviewed["source"]["revision"] != plan.source.revision:
+        raise StaleError(
+            f"revision: the plan is for {reviewed['source']['revision']}, this would be {plan.source.revision}"
+        )
+    listed = {(each["address"], each["when"]): each for each in reviewed["resource_changes"]}
+    document = plan_document(plan, timestamp="")
+    moved = []
+    allowed = []
+    for change, fresh in zip(plan.changes, document["resource_changes"], strict=True):
+        before = listed.get((change.address, change.when))
+        if before is None:
+            continue
+        if before["digest"] != fresh["digest"] and change.due:
+            moved += [f"{change.address}: {field}" for field in _moved_fields(before, fresh)]
+        allowed.append(change)
+    if moved:
+        raise StaleError("; ".join(moved))
+    return replace(plan, changes=tuple(allowed))
+
+
+def _moved_fields(before: Document, fresh: Document) -> Iterator[str]:
+    for name in ("uuid", "domid", "when", "commands"):
+        if before[name] != fresh[name]:
+            yield f"{name} was {_short(before[name])}, is {_short(fresh[name])}"
+    for side in ("before", "after"):
+        old, new = before["change"][side], fresh["change"][side]
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                yield f"{side}.{key} was {_short(old.get(key))}, is {_short(new.get(key))}"
+
+
+def _short(value: object) -> str:
+    text = "absent" if value is None else str(value)
+    return text if len(text) <= 100 else f"{text[:97]}..."  # noqa: PLR2004  # one line of a terminal
+
+
+@contextmanager
+def only_writer(lock: Path) -> Iterator[None]:
+    """Hold the host's lock.
+
+    Raises:
+        BusyError: somebody else holds it; said at once.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
+            raise BusyError(f"{lock} is held by process {holder}") from exc
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,50 @@
+"""Passwords: they live in files that root alone can read, and appear in configuration files and nowhere else."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from reconciler.render_xl import SECRET_PLACEHOLDER
+from state.run import ReadError
+
+_PLACEHOLDER = re.compile(re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", "([a-z0-9._-]+)"))
+# VNC's own limit is eight characters; nothing that ends an xl.cfg string or starts its next key.
+_SECRET = re.compile(r"[A-Za-z0-9._+=@:/-]{1,64}")
+
+
+def revealed(text: str, secrets: Path) -> str:
+    """The text with every placeholder replaced by its secret.
+
+    Raises:
+        ReadError: a secret is missing or is nothing that a configuration can hold.
+    """
+    return _PLACEHOLDER.sub(lambda match: _secret(secrets / match[1]), text)
+
+
+def masked(text: str, secrets: Path) -> str:
+    """The text with every known secret behind `vncpasswd=` replaced by its placeholder, and any other one hidden."""
+    if "vncpasswd=" not in text or not secrets.is_dir():
+        return text
+    for path in sorted(secrets.iterdir()):
+        value = path.read_text(encoding="utf-8").strip()
+        text = (
+            text.replace(f"vncpasswd={value}", f"vncpasswd={SECRET_PLACEHOLDER.format(path.name)}")
+            if value
+            else text
+        )
+    return text
+
+
+def _secret(path: Path) -> str:
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ReadError(f"{path}: others can read it (expected mode 0600)")
+        value = path.read_text(encoding="utf-8").strip()
+    except OSError as exc:
+        raise ReadError(f"{path}: {exc.strerror}") from exc
+    if _SECRET.fullmatch(value) is None:
+        raise ReadError(
+            f"{path}: no secret that an xl configuration can hold (expected 1 to 64 letters, digits and . _ + = @ : / -)"
+        )
+    return value
