@@ -10,6 +10,8 @@ from reconciler.scope import Scope, Situation
 from schemas.scalars import address_text
 from state.desired import Address, DomU
 
+REFUSALS = frozenset({"claim_conflict", "name_taken"})
+
 
 def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope) -> list[Change]:
     """The changes, with those blocked whose domU claims what a retained or a foreign domain still has."""
@@ -17,6 +19,14 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
         domu.uuid: why for domu in found.wanted if (why := _conflict(domu, situation, found)) is not None
     }
     return [_blocked(change, conflicts) for change in changes]
+
+
+def without_refused(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:
+    """The scope in which a domU whose claim is refused has what it had before, or nothing."""
+    refused = {change.uuid for change in changes if change.reason in REFUSALS and change.uuid is not None}
+    kept = tuple(situation.applied[uuid] for uuid in sorted(refused) if uuid in situation.applied)
+    wanted = tuple(domu for domu in found.wanted if domu.uuid not in refused)
+    return replace(found, wanted=wanted, retained=(*found.retained, *kept))
 
 
 def _blocked(change: Change, conflicts: dict[str, str]) -> Change:

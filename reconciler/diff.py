@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from reconciler.claims import blocked_claims
+from reconciler.claims import blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import Life, diff_life, diff_tombstone
@@ -31,7 +31,8 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
     changes = _whole(apply_policy(changes, situation.desired, situation.ledger, policy))
-    guard = [*diff_guard(situation, _remaining(found, changes), _held(situation, changes))]
+    guarded = without_refused(_remaining(found, changes), changes, situation)
+    guard = [*diff_guard(situation, guarded, _held(situation, changes))]
     changes = [*changes, *(item for item in guard if isinstance(item, Change))]
     notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}

@@ -104,4 +104,11 @@ def _missing(domu: DomU, disk: Disk, recorded: str | None) -> Verdict:
         return Verdict(blocked=f"{disk.path} does not exist: logical volumes are made by hand")
     if disk.format != "raw":
         return Verdict(blocked=f"{disk.path} does not exist: only raw images are made")
-    return Verdict("create", (CreateImage(domu.uuid, disk.path, disk.size_bytes, disk.sparse),))
+    owned = Remember(domu.uuid, "owned", domu.name)  # before the disk: nobody is to find one without an owner
+    return Verdict(
+        "create",
+        (
+            owned,
+            CreateImage(domu.uuid, disk.path, disk.size_bytes, disk.sparse),
+        ),
+    )

@@ -73,9 +73,8 @@ class HostDisk:
             found = os.fstat(descriptor)
             identity = f"{found.st_dev}:{found.st_ino}"
             before_linking(identity)
-            os.link(
-                f"/proc/self/fd/{descriptor}", path, follow_symlinks=True
-            )  # EEXIST rather than a lost image
+            # EEXIST rather than a lost image. Without a dir_fd Python calls link(2), which links the symlink itself.
+            os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
         finally:
             os.close(descriptor)
         durable.sync_folder(folder)

@@ -55,17 +55,16 @@ def advanced(
 ) -> LastGood:
     """What counts as last applied after a pass: git's specification, except for objects that could not get there.
 
-    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had.
+    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had, if anything.
     Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten.
     """
     before = {} if last is None else {domu.uuid: domu for domu in last.desired.domus}
     behind = set(unsettled)
     kept: dict[str, DomU] = {domu.uuid: domu for domu in found.retained}
     for domu in (*found.wanted, *found.tombstones):
-        if domu.name not in behind:
-            if domu.state != "absent":
-                kept[domu.uuid] = domu
-        elif domu.uuid in before:
+        if domu.name in behind and domu.uuid in before:
             kept[domu.uuid] = before[domu.uuid]
+        elif domu.state != "absent":
+            kept[domu.uuid] = domu
     domus = tuple(sorted(kept.values(), key=lambda domu: domu.name))
     return LastGood(source, replace(desired, domus=domus, held=(), diagnostics=()))

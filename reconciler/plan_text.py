@@ -82,6 +82,8 @@ def _change_lines(change: Document) -> Iterator[str]:
         if before.get(key) != after.get(key):
             yield f"        {key}: {_value(before, key)} -> {_value(after, key)}"
     for argv in change["commands"] if change["blocked"] is None else []:
+        if argv[0] == "domgit:remember":
+            continue  # a note to ourselves is no news to a reviewer; the JSON has it
         yield f"        $ {' '.join(argv)}"
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler import last_good, ledger
+from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
@@ -205,7 +206,13 @@ def apply(
                 if change.blocked
                 for name in change.counts
             }
-            fresh_last = advanced(last, desired, source, scope(after_situation), unsettled)
+            fresh_last = advanced(
+                last,
+                desired,
+                source,
+                without_refused(scope(after_situation), after.changes, after_situation),
+                unsettled,
+            )
             if last != fresh_last:
                 last_good.save(dom0.paths.last_good, fresh_last)
         if plan.due:

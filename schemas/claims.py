@@ -11,7 +11,7 @@ from ipaddress import IPv6Network
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.host import Host
-from schemas.scalars import Address, address_text
+from schemas.scalars import Address, address_text, within
 from schemas.tree import Path, Tree
 
 LINK_LOCAL = IPv6Network("fe80::/10")
@@ -19,12 +19,17 @@ LINK_LOCAL = IPv6Network("fe80::/10")
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A domU with the documents that made it, for saying where a claim stands."""
+    """A domU with the documents that made it, for saying where a claim stands.
+
+    `sound`: nothing else is wrong with it. What another one says is compared all the same, so that all
+    problems are seen at once, but it cannot hold back more than itself.
+    """
 
     host: str
     domu: DomU
     tree: Tree
     profile: Tree | None
+    sound: bool = True
 
     @property
     def name(self) -> str:
@@ -62,8 +67,14 @@ def eui64_link_local(mac: str) -> IPv6Network:
     return IPv6Network((b"\xfe\x80" + bytes(6) + identifier, 128))
 
 
-def check_claims(claimants: Iterable[Claimant], hosts: Mapping[str, Host]) -> Iterator[Diagnostic]:
-    """Every value that two domUs claim although only one may have it; said at the later claimant."""
+Conflict = tuple[Diagnostic, frozenset[str]]
+
+
+def check_claims(claimants: Iterable[Claimant], hosts: Mapping[str, Host]) -> Iterator[Conflict]:
+    """Every value that two domUs claim although only one may have it; said at the later claimant.
+
+    With each the scopes it reaches, as in Fleet.scopes: the hosts of both claimants, no third one.
+    """
     claimants = list(claimants)
     groups: defaultdict[tuple[str, str], list[_Claim]] = defaultdict(list)
     for claimant in claimants:
@@ -75,13 +86,20 @@ def check_claims(claimants: Iterable[Claimant], hosts: Mapping[str, Host]) -> It
     yield from _address_conflicts(claimants)
 
 
-def _conflict(claim: _Claim, first: _Claim) -> Diagnostic:
+def _reach(one: Claimant, other: Claimant) -> frozenset[str]:
+    if one.sound and other.sound:
+        return frozenset({f"host:{one.host}", f"host:{other.host}"})
+    return frozenset(f"domu:{each.host}/{each.name}" for each in (one, other) if not each.sound)
+
+
+def _conflict(claim: _Claim, first: _Claim) -> Conflict:
     line = first.claimant.located(first.path).place(first.path)[0]
     other = f"{first.claimant.tree.file}:{line}"
     message = f"{claim.what} {claim.value} is claimed by domu.{first.claimant.name} too ({other}; expected one claimant)"
-    return claim.claimant.located(claim.path).error(
+    found = claim.claimant.located(claim.path).error(
         claim.code, claim.path, message, f"domu.{claim.claimant.name}"
     )
+    return found, _reach(claim.claimant, first.claimant)
 
 
 def _claims(claimant: Claimant, hosts: Mapping[str, Host]) -> Iterator[tuple[str, _Claim]]:
@@ -106,17 +124,11 @@ def _claims(claimant: Claimant, hosts: Mapping[str, Host]) -> Iterator[tuple[str
     shared = hosts[host].spec.images.shared if host in hosts else []
     for index, disk in enumerate(domu.spec.disks):
         everywhere = any(disk.path.startswith(f"{folder}/") for folder in shared)
-        if disk.access == "rw":
-            yield claim(
-                "disk",
-                "DG1305",
-                disk.path,
-                "spec",
-                "disks",
-                index,
-                "path",
-                key=disk.path if everywhere else f"{host}:{disk.path}",
-            )
+        # Read-only ones too: a customer's image under another's name is a leak, not sharing.
+        path: Path = ("spec", "disks", index, "path")
+        yield claim(
+            "disk", "DG1305", disk.path, *path, key=disk.path if everywhere else f"{host}:{disk.path}"
+        )
     vnc = domu.spec.console.vnc
     if vnc is not None:
         yield claim(
@@ -138,10 +150,34 @@ class _Held:
     shared: bool
 
 
-def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Diagnostic]:
-    """Addresses and prefixes that overlap. An address is looked up once for every prefix length in use, not every prefix."""
+def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
+    """Addresses and prefixes that overlap. An address is looked up once for every prefix length in use, not every prefix.
+
+    Of the holders of one address only the first is remembered, shared and not: a thousand claimants of it are
+    a thousand problems, not a million.
+    """
     held: dict[tuple[int, int, int, str], list[_Held]] = defaultdict(list)
-    wanted: list[tuple[Address, str, _Held]] = []
+    wanted = sorted(_address_claims(claimants), key=_length)  # what contains an address is there before it
+    lengths = {(network.version, network.prefixlen) for network, _, _ in wanted}
+    for network, segment, claim in wanted:
+        bits, number = network.max_prefixlen, int(network.network_address)
+        for version, length in lengths:
+            if version != network.version or length > network.prefixlen:
+                continue
+            key = (version, length, number >> (bits - length) << (bits - length), segment)
+            for other in held.get(key, ()):
+                yield from _overlap(network, claim, other)
+        holders = held[network.version, network.prefixlen, number, segment]
+        if all(holder.shared != claim.shared for holder in holders):
+            holders.append(claim)
+
+
+def _length(claim: tuple[Address, str, _Held]) -> int:
+    return claim[0].prefixlen
+
+
+def _address_claims(claimants: Iterable[Claimant]) -> Iterator[tuple[Address, str, _Held]]:
+    """Every address that is declared or formed, with the segment it means something on."""
     for claimant in claimants:
         if claimant.domu.spec.state == "absent":
             continue
@@ -154,24 +190,11 @@ def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Diagnostic]:
             paths.setdefault(eui64_link_local(vif.mac), mac_path)
             for network, path in paths.items():
                 # Link-local addresses are a segment's own, all others are claimed once in all.
-                segment = (
-                    vif.bridge if isinstance(network, IPv6Network) and network.subnet_of(LINK_LOCAL) else ""
-                )
-                wanted.append((network, segment, _Held(claimant, path, network in shared)))
-    lengths = {(network.version, network.prefixlen) for network, _, _ in wanted}
-    wanted.sort(key=lambda claim: claim[0].prefixlen)  # so that what contains an address is there before it
-    for network, segment, claim in wanted:
-        bits, number = network.max_prefixlen, int(network.network_address)
-        for version, length in lengths:
-            if version != network.version or length > network.prefixlen:
-                continue
-            key = (version, length, number >> (bits - length) << (bits - length), segment)
-            for other in held.get(key, ()):
-                yield from _overlap(network, claim, other)
-        held[network.version, network.prefixlen, number, segment].append(claim)
+                segment = vif.bridge if within(network, LINK_LOCAL) else ""
+                yield network, segment, _Held(claimant, path, network in shared)
 
 
-def _overlap(network: Address, claim: _Held, other: _Held) -> Iterator[Diagnostic]:
+def _overlap(network: Address, claim: _Held, other: _Held) -> Iterator[Conflict]:
     if (claim.shared and other.shared) or (
         claim.claimant is other.claimant and claim.path[:3] == other.path[:3]
     ):
@@ -182,7 +205,8 @@ def _overlap(network: Address, claim: _Held, other: _Held) -> Iterator[Diagnosti
     )
     hint = "; `shared: true` must stand on every claimant" if claim.shared or other.shared else ""
     message = f"address {address_text(network)} is claimed by domu.{other.claimant.name} too ({where}; expected one claimant{hint})"
-    yield tree.error("DG1304", claim.path, message, f"domu.{claim.claimant.name}")
+    found = tree.error("DG1304", claim.path, message, f"domu.{claim.claimant.name}")
+    yield found, _reach(claim.claimant, other.claimant)
 
 
 def _item_address(item: SharedIp | Address) -> Address:

@@ -64,7 +64,9 @@ def _diagnostics(
 ) -> Iterable[Diagnostic]:
     for error in exc.errors(include_url=False, include_context=True):
         path: Path = tuple(part for part in error["loc"] if not (isinstance(part, str) and part == "[key]"))
-        shown = dotted(path[1:] if path[:1] == ("spec",) else path)
+        if path in {("apiVersion",), ("kind",)}:
+            continue  # check_envelope said it
+        shown = dotted(path[1:] if path[:1] == ("spec",) and len(path) > 1 else path)
         match error["type"]:
             case "extra_forbidden":
                 known = _known_keys(model, path[:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from schemas.model import ApiVersion, Model
 from schemas.scalars import (
@@ -20,6 +20,7 @@ from schemas.scalars import (
     InterfaceName,
     Label,
     LabelKey,
+    ListenIp,
     Mac,
     Memory,
     Name,
@@ -28,6 +29,7 @@ from schemas.scalars import (
     Rate,
     SecretName,
     Uuid,
+    address_text,
     parse_address,
 )
 
@@ -41,17 +43,23 @@ class SharedIp(Model):
 
     address: HostIp
     """The address. Example: 172.16.39.9. A change costs the guest nothing."""
-    shared: Literal[True] = True
-    """Always true; it must stand on every claimant."""
+    shared: Literal[True]
+    """Always true, and always said: an address is shared because somebody wrote so. Stands on every claimant."""
 
     @field_validator("shared", mode="before")
     @classmethod
     def _plain_true(cls, value: object) -> object:
-        return value in {"true", "True", "TRUE"} or value if isinstance(value, Plain) else value
+        return True if isinstance(value, Plain) and value in {"true", "True", "TRUE"} else value
 
 
 def _ip_item(value: object) -> object:
-    return value if isinstance(value, dict | SharedIp) else parse_address(value)
+    if isinstance(value, dict):
+        return SharedIp.model_validate(value)
+    return value if isinstance(value, SharedIp) else parse_address(value)
+
+
+def _ip_plain(item: SharedIp | Address) -> object:
+    return item.model_dump(mode="json") if isinstance(item, SharedIp) else address_text(item)
 
 
 class Vif(Model):
@@ -63,17 +71,12 @@ class Vif(Model):
     """The MAC address. Example: 00:16:3e:7c:1f:6e. A change replugs the vif (link)."""
     bridge: InterfaceName
     """A bridge of the host. Example: xenbr0. A change replugs the vif (link)."""
-    ips: list[Annotated[Any, BeforeValidator(_ip_item)]] = []
+    ips: list[Annotated[Any, BeforeValidator(_ip_item), PlainSerializer(_ip_plain)]] = []
     """Addresses and prefixes the guest may use. Default: none, only DHCP and DAD may be sent. A change costs nothing."""
     rate: Rate | None = None
     """Limit from guest to network, as xl takes it. Example: 10Mb/s. Default: none. A change costs nothing."""
     guard: GuardMode | None = None
     """audit: count and log only. Default: the host's guard mode. A change costs nothing."""
-
-    @field_validator("ips", mode="after")
-    @classmethod
-    def _items(cls, items: list[Any]) -> list[Any]:
-        return [SharedIp.model_validate(item) if isinstance(item, dict) else item for item in items]
 
     def addresses(self) -> tuple[Address, ...]:
         """All declared addresses and prefixes, sorted, shared ones included."""
@@ -157,7 +160,7 @@ class Boot(Model):
 class Vnc(Model):
     """A VNC server on the guest's virtual frame buffer."""
 
-    listen: HostIp
+    listen: ListenIp
     """The address in dom0. Example: 127.0.0.1. Waits for a reboot."""
     display: Annotated[Integer, Field(ge=0, le=999)]
     """The display: port 5900 + display. Waits for a reboot."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Container, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from schemas.claims import Claimant, check_claims, uuid_of
 from schemas.diagnostic import Diagnostic
@@ -26,14 +26,15 @@ class Fleet:
     """The accepted documents, and everything that is wrong with the others.
 
     `scopes` says for each diagnostic, in the same order, how far it reaches: `domu:HOST/NAME` keeps that
-    domU at its last-good specification, `host:HOST` that host, `fleet` every host.
+    domU at its last-good specification, `host:HOST` that host, `fleet` every host. `domus` hold those with
+    errors, too, unless nothing could be made of their documents.
     """
 
     hosts: Mapping[str, Host]
     networks: tuple[Network, ...]
     domus: tuple[Claimant, ...]
     diagnostics: tuple[Diagnostic, ...]
-    scopes: tuple[str, ...]
+    scopes: tuple[frozenset[str], ...]
 
     @property
     def valid(self) -> bool:
@@ -59,10 +60,10 @@ class _Build:
     """What has been found so far."""
 
     trees: dict[Place, Tree] = field(default_factory=dict)
-    found: list[tuple[Diagnostic, str]] = field(default_factory=list)
+    found: list[tuple[Diagnostic, frozenset[str]]] = field(default_factory=list)
 
     def add(self, diagnostics: Iterable[Diagnostic], scope: str) -> None:
-        self.found += [(diagnostic, scope) for diagnostic in diagnostics]
+        self.found += [(diagnostic, frozenset({scope})) for diagnostic in diagnostics]
 
     def of(self, kind: str) -> list[tuple[Place, Tree]]:
         return [(where, tree) for where, tree in sorted(self.trees.items()) if where.kind == kind]
@@ -75,21 +76,20 @@ def check_fleet(files: Iterable[str], trees: Mapping[str, Tree], problems: Itera
     was wrong with the others.
     """
     build = _Build()
-    places = {file: place(file) for file in sorted(files)}
+    problems = list(problems)
+    said = {problem.file for problem in problems}
+    places = {file: place(file) for file in sorted(set(files))}
     for file, where in places.items():
-        if isinstance(where, Diagnostic):
+        if isinstance(where, Diagnostic) and file not in said:
             build.add([where], _scope_of_file(file))
-        elif where is not None and file in trees:
+        elif isinstance(where, Place) and file in trees:
             build.trees[where] = trees[file]
-    build.add(problems, "")
-    build.found = [
-        (diagnostic, scope or _scope_of_place(places.get(diagnostic.file or ""), diagnostic.file or ""))
-        for diagnostic, scope in build.found
-    ]
+    for problem in problems:
+        build.add([problem], _scope_of_place(places.get(problem.file or ""), problem.file or ""))
     hosts = _hosts(build, places.values())
     networks = _networks(build)
     claimants = _domus(build, hosts, networks, _profiles(build))
-    build.add(check_claims(claimants, hosts), "fleet")
+    build.found += check_claims(claimants, hosts)
     build.found.sort(key=lambda item: _order(item[0]))
     return Fleet(
         hosts=hosts,
@@ -103,15 +103,19 @@ def check_fleet(files: Iterable[str], trees: Mapping[str, Tree], problems: Itera
 def view(fleet: Fleet, name: str) -> HostView:
     """What the host `name` is to do, with what is held back."""
     held, refused, relevant = set(), False, []
-    for diagnostic, scope in zip(fleet.diagnostics, fleet.scopes, strict=True):
-        if scope in {"fleet", f"host:{name}"} or scope.startswith(f"domu:{name}/"):
+    for diagnostic, scopes in zip(fleet.diagnostics, fleet.scopes, strict=True):
+        whole = not scopes.isdisjoint({"fleet", f"host:{name}"})
+        single = [scope.partition("/")[2] for scope in scopes if scope.startswith(f"domu:{name}/")]
+        if whole or single:
             relevant.append(diagnostic)
             if diagnostic.severity == "error":
-                if scope.startswith("domu:"):
-                    held.add(scope.partition("/")[2])
-                else:
-                    refused = True
-    here = tuple(claimant for claimant in fleet.domus if claimant.host == name and claimant.name not in held)
+                refused = refused or whole
+                held.update(single)
+    here = tuple(
+        claimant
+        for claimant in fleet.domus
+        if claimant.host == name and claimant.sound and claimant.name not in held
+    )
     return HostView(
         host=fleet.hosts.get(name),
         networks=fleet.networks,
@@ -209,6 +213,11 @@ def _domus(
     by_bridge: defaultdict[str, list[Network]] = defaultdict(list)
     for network in networks:
         by_bridge[network.spec.bridge].append(network)
+    broken = {
+        diagnostic.file
+        for diagnostic, scopes in build.found
+        if "fleet" in scopes and diagnostic.file is not None
+    }
     claimants = []
     for where, tree in build.of("DomU"):
         scope, about = f"domu:{where.host}/{where.name}", address(where)
@@ -226,29 +235,25 @@ def _domus(
             return profile if profile is not None and not tree.holds(path) and profile.holds(path) else tree
 
         domu, diagnostics = validated(DomU, value, locate, about)
-        problems += [
-            diagnostic for diagnostic in diagnostics if profile is None or diagnostic.file != profile.file
-        ]
-        # What the profile brought is the profile's error, and was said there if it is wrong for everyone.
-        build.add(
-            [
-                each
-                for each in diagnostics
-                if profile is not None and each.file == profile.file and each not in _all(build)
-            ],
-            "fleet",
-        )
+        problems += diagnostics
         if domu is not None:
             claimant = Claimant(where.host or "", domu, tree, profile)
             problems += check_domu(claimant, hosts.get(where.host or ""), by_bridge, about)
-            if not problems or all(problem.severity == "warning" for problem in problems):
-                claimants.append(claimant)
-        build.add(problems, scope)
+            sound = all(problem.severity == "warning" for problem in problems)
+            claimants.append(claimant if sound else replace(claimant, sound=False))
+        build.add(_named(problems, tree, profile, broken), scope)
     return claimants
 
 
-def _all(build: _Build) -> set[Diagnostic]:
-    return {diagnostic for diagnostic, scope in build.found if scope == "fleet"}
+def _named(
+    problems: Iterable[Diagnostic], tree: Tree, profile: Tree | None, broken: Container[str]
+) -> Iterator[Diagnostic]:
+    """The problems of a domU; those that stand in its profile name the domU, unless the profile is to blame alone."""
+    for problem in problems:
+        if profile is None or problem.file != profile.file:
+            yield problem
+        elif profile.file not in broken:
+            yield replace(problem, message=f"{problem.message} (inherited by {tree.file})")
 
 
 def _profile_of(tree: Tree, profiles: Mapping[str, Tree], about: str) -> tuple[Tree | None, list[Diagnostic]]:
@@ -257,6 +262,8 @@ def _profile_of(tree: Tree, profiles: Mapping[str, Tree], about: str) -> tuple[T
     if not isinstance(name, str):
         return None, []
     profile = profiles.get(str(name))
+    if profile is None and spec.get("state") == "absent":
+        return None, []  # a tombstone may outlive what it was made from
     if profile is None:
         have = ", ".join(sorted(profiles)) or "none"
         return None, [

@@ -49,8 +49,8 @@ class GuardSpec(Model):
 
     backend: Literal["auto", "nftables", "iptables"] = "auto"
     """Default: auto, nftables where the kernel can."""
-    mode: GuardMode = "enforce"
-    """audit: count and log, drop nothing. Default: enforce."""
+    mode: GuardMode = "audit"
+    """audit: count and log, drop nothing; enforce: drop. Default: audit, until its report was read."""
     unknown_vifs: Literal["report", "drop"] = "report"
     """What happens to vifs that are in no specification. Default: report."""
     log: Log = Log()
@@ -126,12 +126,12 @@ class HostSpec(Model):
 
     machine_id: MachineId | None = None
     """When set, must equal /etc/machine-id. Default: none."""
-    mode: Mode = "enforce"
-    """report: the daemon only watches. Default: enforce."""
+    mode: Mode = "report"
+    """What the daemon may do: report or enforce; `apply` by hand always may. Default: report."""
     bridges: list[Bridge] = []
     """The bridges whose ports are guarded. Default: none."""
     guard: GuardSpec = GuardSpec()
-    """Default: nftables, enforcing."""
+    """Default: the best backend of the kernel, audit only."""
     disruption: Disruption = "none"
     """How far the daemon goes by itself. Default: none."""
     windows: list[Window] = []

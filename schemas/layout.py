@@ -11,10 +11,10 @@ from schemas.diagnostic import Diagnostic
 Kind = Literal["Host", "DomU", "Network", "Profile"]
 FOLDERS = ("hosts", "networks", "profiles")
 _PLACES: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    (re.compile(r"hosts/(?P<host>[^/]+)/domus/(?P<name>[^/]+)\.yaml"), "DomU"),
-    (re.compile(r"hosts/(?P<host>[^/]+)/host\.yaml"), "Host"),
-    (re.compile(r"networks/(?P<name>[^/]+)\.yaml"), "Network"),
-    (re.compile(r"profiles/(?P<name>[^/]+)\.yaml"), "Profile"),
+    (re.compile(r"hosts/(?P<host>[^/\\]+)/domus/(?P<name>[^/\\]+)\.yaml"), "DomU"),
+    (re.compile(r"hosts/(?P<host>[^/\\]+)/host\.yaml"), "Host"),
+    (re.compile(r"networks/(?P<name>[^/\\]+)\.yaml"), "Network"),
+    (re.compile(r"profiles/(?P<name>[^/\\]+)\.yaml"), "Profile"),
 )
 _HOST_FOLDER = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 EXPECTED = (
@@ -30,6 +30,12 @@ class Place:
     kind: Kind
     host: str | None
     name: str
+
+
+def shown_path(path: bytes) -> str:
+    """A path as text that a terminal only prints; what is escaped here matches no place of ours."""
+    text = path.decode("utf-8", "backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def place(file: str) -> Place | Diagnostic | None:

@@ -11,15 +11,13 @@ API_VERSION = "domgit/v1"
 
 
 class Model(BaseModel):
-    """Strict, closed and immutable: unknown keys and wrong types are errors; keys are written in camelCase."""
+    """Strict, closed and immutable: unknown keys and wrong types are errors; keys are written in camelCase only."""
 
     model_config = ConfigDict(
         extra="forbid",
         frozen=True,
         strict=True,
         alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
         serialize_by_alias=True,
         use_attribute_docstrings=True,
     )

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
 
-from schemas.claims import LINK_LOCAL, Claimant
+from schemas.claims import LINK_LOCAL, Claimant, eui64_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
 from schemas.host import Host
 from schemas.network import Network
-from schemas.scalars import Address, address_text, is_good_vif_name
+from schemas.scalars import Address, address_text, is_good_vif_name, overlaps, within
 from schemas.tree import Path, Tree, dotted
 
 MakeError = Callable[[str, Path, str], Diagnostic]
@@ -44,14 +43,17 @@ def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnos
     for position, (network, tree) in enumerate(networks):
         about, subnet = f"network.{network.metadata.name}", network.spec.subnet
         for other, _ in networks[:position]:
-            if network.spec.bridge == other.spec.bridge and _overlaps(subnet, other.spec.subnet):
+            if network.spec.bridge == other.spec.bridge and overlaps(subnet, other.spec.subnet):
                 message = f"subnet: {subnet} overlaps network {other.metadata.name} ({other.spec.subnet})"
                 yield tree.error("DG1402", ("spec", "subnet"), message, about)
-        if network.spec.gateway is not None and not _within(network.spec.gateway, subnet):
-            message = f"gateway: {address_text(network.spec.gateway)} is not in {subnet}"
+        gateway = network.spec.gateway
+        # IPv6 routers answer to a link-local address at least as often as to one of the subnet.
+        beside = subnet.version == 6 and gateway is not None and within(gateway, LINK_LOCAL)  # noqa: PLR2004
+        if gateway is not None and not beside and not within(gateway, subnet):
+            message = f"gateway: {address_text(gateway)} is not in {subnet}"
             yield tree.error("DG1403", ("spec", "gateway"), message, about)
         for index, reserved in enumerate(network.spec.reserved):
-            if not _within(reserved, subnet):
+            if not within(reserved, subnet):
                 yield tree.error(
                     "DG1403",
                     ("spec", "reserved", index),
@@ -168,47 +170,52 @@ def _check_vif(
         yield Diagnostic(
             warning.file, warning.line, warning.column, warning.code, warning.message, about, "warning"
         )
+    seen: set[Address] = set()
     for place, item in enumerate(vif.ips):
-        network = getattr(item, "address", item)
-        problem = _placed(network, networks)
+        address = getattr(item, "address", item)
+        problem = _placed(address, networks)
         if problem is not None:
-            yield error(problem[0], ("ips", place), f"{address_text(network)} {problem[1]}")
+            yield error(problem[0], ("ips", place), f"{address_text(address)} {problem[1]}")
+        if address in seen:
+            yield error("DG1205", ("ips", place), f"{address_text(address)} is listed twice")
+        seen.add(address)
+    formed = eui64_link_local(vif.mac)
+    for network in networks:
+        if network.spec.gateway == formed:
+            message = (
+                f"the guest would form {address_text(formed)}, the gateway of network {network.metadata.name}"
+            )
+            yield error("DG1404", ("mac",), message)
 
 
 def _placed(address: Address, networks: Sequence[Network]) -> tuple[str, str] | None:
     """What is wrong with where an address lies; link-local ones lie on every segment."""
-    if isinstance(address, IPv6Network) and address.subnet_of(LINK_LOCAL):
-        return None
-    around = [network for network in networks if _within(address, network.spec.subnet)]
+    if within(address, LINK_LOCAL):
+        if address.prefixlen < address.max_prefixlen:
+            return (
+                "DG1405",
+                "is more than one link-local address (expected single ones: all guests share that range)",
+            )
+        router = next((network for network in networks if network.spec.gateway == address), None)
+        return None if router is None else ("DG1404", f"is the gateway of network {router.metadata.name}")
+    around = [network for network in networks if within(address, network.spec.subnet)]
     if len(around) != 1:
         have = ", ".join(str(network.spec.subnet) for network in networks) or "none"
         return "DG1401", f"lies in no network of the vif's bridge (have {have})"
     spec = around[0].spec
     for reserved in spec.reserved:
-        if _overlaps(address, reserved):
+        if overlaps(address, reserved):
             return "DG1404", f"is reserved in network {around[0].metadata.name} ({address_text(reserved)})"
-    if spec.gateway is not None and _overlaps(address, spec.gateway):
+    if spec.gateway is not None and overlaps(address, spec.gateway):
         return "DG1404", f"is the gateway of network {around[0].metadata.name}"
-    edges = (
-        {spec.subnet.network_address, spec.subnet.broadcast_address}
-        if spec.subnet.prefixlen < spec.subnet.max_prefixlen - 1
-        else set()
-    )
-    if isinstance(spec.subnet, IPv6Network):
-        edges = {spec.subnet.network_address}
+    # The lowest address is the network's, and IPv6's subnet-router anycast; IPv6 has no broadcast. Both ends of
+    # a /31 and a /127 are hosts (RFC 3021, RFC 6164).
+    edges = [] if spec.subnet.prefixlen >= spec.subnet.max_prefixlen - 1 else [spec.subnet.network_address]
+    if edges and spec.subnet.version == 4:  # noqa: PLR2004
+        edges.append(spec.subnet.broadcast_address)
     if any(edge in address for edge in edges):
         return "DG1404", f"holds the network or broadcast address of network {around[0].metadata.name}"
     return None
-
-
-def _within(inner: Address, outer: Address) -> bool:
-    if isinstance(inner, IPv4Network) and isinstance(outer, IPv4Network):
-        return inner.subnet_of(outer)
-    return isinstance(inner, IPv6Network) and isinstance(outer, IPv6Network) and inner.subnet_of(outer)
-
-
-def _overlaps(one: Address, other: Address) -> bool:
-    return _within(one, other) or _within(other, one)
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:

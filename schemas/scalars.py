@@ -146,35 +146,56 @@ def _plain_address(text: str) -> IPv4Address | IPv6Address:
     return address
 
 
+def _network(value: object) -> Address:
+    """An address or a prefix without host bits, whatever it is for."""
+    text = _string(value)
+    head, slash, length = text.partition("/")
+    address = _plain_address(head)
+    if not slash:
+        # From a number: from text it would be parsed once more, and a fleet has 20,000 of them.
+        if isinstance(address, IPv4Address):
+            return IPv4Network((int(address), 32))
+        return IPv6Network((int(address), 128))
+    if re.fullmatch(r"0|[1-9][0-9]{0,2}", length) is None:
+        raise ValueError(f"{_shown(text)} is no prefix (expected a length such as /29)")
+    try:
+        return ip_network(text)
+    except ValueError as exc:
+        raise ValueError(f"{_shown(text)} is no prefix ({exc})") from None
+
+
+# Overlap, not membership: a prefix around one of these would hand it out as well. The IPv4-mapped ones are
+# second names of IPv4 addresses, which claims would miss.
+_NO_GUESTS: dict[int, tuple[Address, ...]] = {
+    4: tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
+    6: tuple(IPv6Network(text) for text in ("::/127", "::ffff:0:0/96", "ff00::/8")),
+}
+
+
 def parse_address(value: object) -> Address:
-    """An address or a prefix, as a network.
+    """An address or a prefix of a guest, as a network.
 
     Raises:
         ValueError: neither, host bits in a prefix, or an address that no guest can be given.
     """
-    text = _string(value)
-    head, slash, length = text.partition("/")
-    address = _plain_address(head)
-    if slash:
-        if re.fullmatch(r"0|[1-9][0-9]{0,2}", length) is None:
-            raise ValueError(f"{_shown(text)} is no prefix (expected a length such as /29)")
-        try:
-            network = ip_network(text)
-        except ValueError as exc:
-            raise ValueError(f"{_shown(text)} is no prefix ({exc})") from None
-    else:
-        network = ip_network(address)
-    if (
-        network.prefixlen == 0
-        or network.is_multicast
-        or network.is_loopback
-        or network.is_unspecified
-        or address.is_unspecified
-    ):
-        raise ValueError(f"{_shown(text)} cannot be a guest's address")
-    if text.lower() in {"255.255.255.255", "255.255.255.255/32"}:
-        raise ValueError(f"{_shown(text)} is the broadcast address")
+    network = _network(value)
+    for taken in _NO_GUESTS[network.version]:
+        if overlaps(network, taken):
+            raise ValueError(f"{_shown(value)} cannot be a guest's address ({taken} is not for hosts)")
     return network
+
+
+def within(inner: Address, outer: Address) -> bool:
+    """Whether all of `inner` lies in `outer`."""
+    if inner.version != outer.version or inner.prefixlen < outer.prefixlen:
+        return False
+    shift = outer.max_prefixlen - outer.prefixlen
+    return int(inner.network_address) >> shift == int(outer.network_address) >> shift
+
+
+def overlaps(one: Address, other: Address) -> bool:
+    """Whether they have an address in common."""
+    return within(one, other) or within(other, one)
 
 
 def address_text(network: Address) -> str:
@@ -196,9 +217,21 @@ def _host_address(value: object) -> Address:
     return network
 
 
+def _listen_address(value: object) -> Address:
+    network = _network(value)
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{_shown(str(value))} is a prefix (expected one address)")
+    if network.is_unspecified:  # every network that dom0 is in would reach the guest's screen
+        raise ValueError(f"{_shown(str(value))} is every address of dom0 (expected one, such as 127.0.0.1)")
+    if network.is_multicast or network.is_reserved:
+        raise ValueError(f"{_shown(str(value))} is no address to listen on (expected such as 127.0.0.1)")
+    return network
+
+
 _AS_TEXT = PlainSerializer(address_text, return_type=str)
 _IP_SCHEMA = Field(json_schema_extra={"type": "string"})
 Ip = Annotated[Any, BeforeValidator(parse_address), _AS_TEXT, _IP_SCHEMA]
+ListenIp = Annotated[Any, BeforeValidator(_listen_address), _AS_TEXT, _IP_SCHEMA]
 HostIp = Annotated[Any, BeforeValidator(_host_address), _AS_TEXT, _IP_SCHEMA]
 Subnet = Annotated[Any, BeforeValidator(_subnet), PlainSerializer(str, return_type=str), _IP_SCHEMA]
 
@@ -267,12 +300,13 @@ Label = Annotated[
     str, matching(r"[\x20-\x7e]{0,120}", "a label (expected at most 120 printable ASCII characters)")
 ]
 LabelKey = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", "a label's name")]
-# What the kernel takes without surprises; `.` and `..` and a `+` at the end mean something else to other tools.
+# What the kernel takes without surprises: `all` and `default` are other things under /proc/sys/net, a `-` in
+# front is an option to tools, and `lo` is taken.
 InterfaceName = Annotated[
     str,
     matching(
-        r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,15}",
-        "an interface name (expected at most 15 letters, digits, '_', '.' or '-')",
+        r"(?!(\.{1,2}|lo|all|default)\Z)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14}",
+        "an interface name (expected at most 15 letters, digits, '_', '.' or '-', and none the kernel uses itself)",
     ),
 ]
 
@@ -296,9 +330,14 @@ def _path(value: object) -> str:
 
 
 Path = Annotated[str, BeforeValidator(_path)]
-# 255 is what NetBSD and libxl's PV builder take; nothing that ends or escapes an xl.cfg string.
+# 255 is what NetBSD and libxl's PV builder take. No double quote and no backslash: they end or escape an xl.cfg
+# string, and render_xl would refuse them on the host.
 CommandLine = Annotated[
-    str, matching(r"[\x20-\x7e]{0,255}", "a kernel command line (at most 255 printable ASCII characters)")
+    str,
+    matching(
+        r"[\x20\x21\x23-\x5b\x5d-\x7e]{0,255}",
+        "a kernel command line (at most 255 printable ASCII characters without double quotes and backslashes)",
+    ),
 ]
 DiskDevice = Annotated[
     str,
@@ -365,14 +404,26 @@ Percent = Annotated[
 LogRate = Annotated[
     str, matching(r"[1-9][0-9]{0,4}/(second|minute|hour|day)", "a rate (expected such as 15/minute)")
 ]
-_CRON_FIELD = r"(\*|[0-9]{1,2}(-[0-9]{1,2})?(,[0-9]{1,2}(-[0-9]{1,2})?)*)(/[1-9][0-9]?)?"
-Cron = Annotated[
-    str,
-    matching(
-        rf"{_CRON_FIELD}( {_CRON_FIELD}){{4}}",
-        'a cron expression (expected five fields, such as "0 3 * * *")',
-    ),
-]
+_CRON_FIELDS = (("minute", 0, 59), ("hour", 0, 23), ("day", 1, 31), ("month", 1, 12), ("weekday", 0, 7))
+_CRON_PART = re.compile(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/[1-9][0-9]?)?", re.ASCII)
+
+
+def _cron(value: object) -> str:
+    text = _string(value)
+    fields = text.split(" ")
+    if len(fields) != len(_CRON_FIELDS):
+        raise ValueError(f'{_shown(text)} is no cron expression (expected five fields, such as "0 3 * * *")')
+    for written, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True):
+        for part in written.split(","):
+            match = _CRON_PART.fullmatch(part)
+            first = int(match[1]) if match is not None and match[1] else low
+            last = int(match[2]) if match is not None and match[2] else first
+            if match is None or not low <= first <= last <= high:
+                raise ValueError(f"{_shown(text)} is no cron expression ({name}: expected {low} to {high})")
+    return text
+
+
+Cron = Annotated[str, BeforeValidator(_cron)]
 TimeZone = Annotated[
     str, matching(r"[A-Za-z]+([/_+-][A-Za-z0-9]+)*", "a time zone (expected such as Europe/Berlin)")
 ]

@@ -17,15 +17,19 @@ import git
 
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT
-from schemas.layout import FOLDERS
+from schemas.layout import FOLDERS, shown_path
 from state.yaml_reader import FILE_LIMIT_BYTES
 
-REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", re.ASCII)
+# A branch, a tag, a commit id, or one of their ancestors (`main~2`); never a search or the reflog.
+REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}([~^][0-9]{0,4}){0,4}", re.ASCII)
 _TREE_LINE = re.compile(
     rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40,64}) +(?P<size>[0-9]+|-)\t(?P<path>.*)",
     re.DOTALL,
 )
 _FORMAT = "%H%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
+
+
+COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 
 
 class GitError(Exception):
@@ -84,11 +88,7 @@ def read_commit(repository: str, revision: str) -> tuple[Commit, Mapping[str, by
 
 
 def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
-    sha = _text(
-        repo, ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}"]
-    ).strip()
-    if not sha:
-        raise GitError(f"{revision!r} is no commit")
+    sha = _commit_id(repo, revision)
     commit_id, parents, author, committer, when, subject = _text(
         repo, ["git", "log", "-1", "--no-show-signature", f"--format={_FORMAT}", "--end-of-options", sha]
     ).split("\0")
@@ -101,11 +101,51 @@ def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], t
     return commit, {path: blobs[blob] for path, blob in wanted}, tuple(problems)
 
 
+def _commit_id(repo: git.Repo, revision: str) -> str:
+    """The commit that a revision names. A branch wins: git alone would let a tag of the same name shadow it.
+
+    Raises:
+        GitError: there is none.
+    """
+    ask = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options"]
+    for name in (f"refs/heads/{revision}", revision):
+        try:
+            return _text(repo, [*ask, f"{name}^{{commit}}"]).strip()
+        except git.CommandError:
+            continue
+    raise GitError(f"{revision!r} is no commit")
+
+
+def descends(repository: str, old: str, new: str) -> bool | None:
+    """Whether `new` has `old` in its history; None when `old` is not a commit that this repository has.
+
+    Raises:
+        GitError: `old` is no commit id, or git refuses.
+    """
+    if COMMIT_ID.fullmatch(old) is None or COMMIT_ID.fullmatch(new) is None:
+        raise GitError(f"{old!r} is no commit id")
+    folder = git_folder(repository)
+    os.environ["GIT_DIR"] = folder
+    with git.Repo(folder, expand_vars=False) as repo:
+        try:
+            _text(repo, ["git", "cat-file", "-e", f"{old}^{{commit}}"])
+        except git.CommandError:
+            return None
+        try:
+            _text(repo, ["git", "merge-base", "--is-ancestor", "--end-of-options", old, new])
+        except git.CommandError as exc:
+            if exc.status == 1:
+                return False
+            raise GitError(f"git merge-base: {exc.stderr}") from exc
+    return True
+
+
 def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
     """(path, blob id) of the files worth reading, and what is wrong with the others."""
     wanted: list[tuple[str, str]] = []
     problems: list[Diagnostic] = []
     total = 0
+    known: set[str] = set()
     lines = listing.split(b"\0")[:-1]
     if len(lines) > FILE_COUNT_LIMIT:
         return [], [
@@ -117,10 +157,16 @@ def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
         match = _TREE_LINE.fullmatch(line)
         if match is None:
             raise GitError(f"git ls-tree: cannot read {line[:80]!r}")
-        path = match["path"].decode("utf-8", "backslashreplace")
+        path = shown_path(match["path"])
         hidden = any(part.startswith(".") for part in path.split("/")) or path.endswith("/README.md")
         if hidden:
             continue
+        if (
+            path in known
+        ):  # git writes no such tree; a crafted one could show one file to people and one to us
+            problems.append(Diagnostic(path, 1, 1, "DG1504", "stands twice in its folder"))
+            continue
+        known.add(path)
         if match["mode"] != b"100644":
             problems.append(
                 Diagnostic(

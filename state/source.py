@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 import sys
 from collections.abc import Mapping
@@ -32,6 +33,7 @@ _GIT_CONFIGURATION = {
     "safe.directory": "*",  # ownership is checked by running as the owner; see _privileges
     "safe.bareRepository": "explicit",
     "protocol.allow": "never",
+    "uploadpack.packObjectsHook": "",
     "core.hooksPath": "/dev/null",
     "core.fsmonitor": "false",
     "core.pager": "cat",
@@ -64,10 +66,16 @@ class Reading:
     networks: tuple[Network, ...] = ()
     refused: bool = False
     parents: tuple[str, ...] = field(default=(), repr=False)
+    committer: str = ""
+    descends: bool | None = None  # from the commit that was asked about; None: not asked, or not known here
 
 
-def read_repository(runner: Runner, *, repository: str, revision: str | None, host: str | None) -> Reading:
+def read_repository(
+    runner: Runner, *, repository: str, revision: str | None, host: str | None, applied: str | None = None
+) -> Reading:
     """What the repository says at `revision` (a branch, tag or commit id, or WORKTREE) about `host`.
+
+    `applied` is the id of a commit: Reading.descends says whether it is in this one's history.
 
     Raises:
         ReadError: it cannot be read, or the child handed over what no repository can say.
@@ -78,11 +86,13 @@ def read_repository(runner: Runner, *, repository: str, revision: str | None, ho
     owner = path.stat()
     prefix, keeps = _privileges(owner)
     request = {"repository": str(path), "revision": revision, "host": host, "read_everything": keeps}
+    request["applied"] = applied
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
         stdin=json.dumps(request),
         timeout_s=READ_TIMEOUT_S,
-        environment=git_environment(),
+        # -P keeps the current folder out of the import path; our own packages are wherever this file is.
+        environment={**git_environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
     )
     if completed.rc != 0:
         raise ReadError(
@@ -107,11 +117,13 @@ def git_environment() -> Mapping[str, str]:
         "GIT_ASKPASS": "/bin/false",
         "SSH_ASKPASS": "/bin/false",
         "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_ALLOW_PROTOCOL": "",
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_CEILING_DIRECTORIES": "/",
         "GIT_PYTHON_REFRESH": "error",
+        "GIT_PYTHON_GIT_EXECUTABLE": "git",
         "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "GIT_CONFIG_COUNT": str(len(_GIT_CONFIGURATION)),
@@ -159,10 +171,12 @@ def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
             if not refused:
                 desired = _desired(seen, networks, str(host))
         return Reading(
-            revision=str(source["revision"]),
-            author=str(source["author"]),
-            subject=str(source["subject"]),
-            committed_at=str(source["committed_at"]),
+            revision=_revision(source["revision"]),
+            author=_printable(source["author"]),
+            committer=_printable(source["committer"]),
+            subject=_printable(source["subject"]),
+            descends=None if source["descends"] is None else bool(source["descends"]),
+            committed_at=_printable(source["committed_at"]),
             files=int(answer["files"]),
             hosts=tuple(answer["hosts"]),
             valid=bool(answer["valid"]),
@@ -182,6 +196,9 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     if host.metadata.name != name:
         raise ReadError(f"the reader handed over host {host.metadata.name!r} instead of {name!r}")
     documents = [(DomU.model_validate(each["document"]), str(each["file"])) for each in seen["domus"]]
+    for document, file in documents:
+        if file != f"hosts/{name}/domus/{document.metadata.name}.yaml":
+            raise ReadError(f"the reader handed over {document.metadata.name!r} as {file!r}")
     claimants = [Claimant(name, document, Tree(file, {}, {}), None) for document, file in documents]
     by_bridge: dict[str, list[Network]] = {}
     for network in networks:
@@ -199,6 +216,18 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
         elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
         diagnostics=_diagnostics(seen["diagnostics"]),
     )
+
+
+def _revision(value: object) -> str:
+    text = str(value)
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}|worktree:[0-9a-f]{64}", text, re.ASCII) is None:
+        raise ValueError(f"{text[:80]!r} is no revision")
+    return text
+
+
+def _printable(value: object) -> str:
+    """A committer's text without what a terminal would act on."""
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value)[:1000])
 
 
 def _diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:

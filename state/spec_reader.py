@@ -7,6 +7,7 @@ standard output. It alone parses YAML and runs git; whatever a hostile repositor
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import resource
 import sys
@@ -17,23 +18,26 @@ from schemas.diagnostic import Diagnostic
 from schemas.fleet import Fleet, check_fleet, view
 from schemas.layout import place
 from schemas.tree import Tree
-from state.git_objects import Commit, GitError, read_commit
+from state.git_objects import Commit, GitError, descends, read_commit
 from state.worktree import read_worktree
 from state.yaml_reader import read_yaml
 
+# A screen full of problems is enough to work on; a hostile commit could make millions.
+DIAGNOSTICS_LIMIT = 2000
 # 10,000 DomUs take 6 s and 400 MB here on a slow machine; a bomb is stopped well before it hurts the host.
 CPU_LIMIT_S = 60
 MEMORY_LIMIT_BYTES = 2 * 1024**3
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_DUMPABLE = 47, 4, 4
+_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, _PR_SET_NO_NEW_PRIVS = 47, 4, 38
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def main() -> None:
     """Answer one request."""
+    gc.disable()  # nothing here is freed before the end, and looking for what could be takes half of the time
     request = json.load(sys.stdin)
     _confine(keep_capabilities=bool(request["read_everything"]))
     try:
-        answer = read(request["repository"], request["revision"], request["host"])
+        answer = read(request["repository"], request["revision"], request["host"], request["applied"])
     except GitError as exc:
         answer = {"error": str(exc)}
     json.dump(answer, sys.stdout, separators=(",", ":"))
@@ -49,6 +53,7 @@ def _confine(*, keep_capabilities: bool) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # setpriv set it already when root started us
     if keep_capabilities:
         return
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
@@ -58,17 +63,20 @@ def _confine(*, keep_capabilities: bool) -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def read(repository: str, revision: str | None, host: str | None) -> Mapping[str, Any]:
-    """The answer: source, diagnostics with their scopes, and the view of `host` when one is asked for.
+def read(repository: str, revision: str | None, host: str | None, applied: str | None) -> Mapping[str, Any]:
+    """The answer: source, diagnostics, and the view of `host` when one is asked for.
+
+    `applied` is a commit that was read before; the answer says whether this one descends from it.
 
     Raises:
         GitError: the repository or the revision cannot be read.
     """
     if revision == "WORKTREE":
         digest, contents, problems = read_worktree(repository)
-        commit = Commit(digest)
+        commit, descended = Commit(digest), None
     else:
         commit, contents, problems = read_commit(repository, revision or "HEAD")
+        descended = None if applied is None else descends(repository, applied, commit.revision)
     fleet = _fleet(contents, problems)
     return {
         "source": {
@@ -78,11 +86,12 @@ def read(repository: str, revision: str | None, host: str | None) -> Mapping[str
             "committer": commit.committer,
             "committed_at": commit.committed_at,
             "subject": commit.subject,
+            "descends": descended,
         },
         "files": len(contents),
         "hosts": sorted(fleet.hosts),
         "valid": fleet.valid,
-        "diagnostics": [_plain(diagnostic) for diagnostic in fleet.diagnostics],
+        "diagnostics": _bounded(fleet.diagnostics),
         "view": None if host is None else _view(fleet, host),
     }
 
@@ -115,8 +124,16 @@ def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:
         "held": seen.held,
         "elsewhere": seen.elsewhere,
         "refused": seen.refused,
-        "diagnostics": [_plain(diagnostic) for diagnostic in seen.diagnostics],
+        "diagnostics": _bounded(seen.diagnostics),
     }
+
+
+def _bounded(diagnostics: tuple[Diagnostic, ...]) -> list[list[Any]]:
+    rows = [_plain(diagnostic) for diagnostic in diagnostics[:DIAGNOSTICS_LIMIT]]
+    if len(diagnostics) > DIAGNOSTICS_LIMIT:
+        more = f"{len(diagnostics) - DIAGNOSTICS_LIMIT} more problems (expected none)"
+        rows.append(_plain(Diagnostic(None, None, None, "DG1506", more)))
+    return rows
 
 
 def _plain(diagnostic: Diagnostic) -> list[Any]:

@@ -6,12 +6,14 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT
-from schemas.layout import FOLDERS
+from schemas.layout import FOLDERS, shown_path
 from state.yaml_reader import FILE_LIMIT_BYTES
+
+# hosts/HOST/domus is the deepest folder that means something; this bounds the recursion.
+FOLDER_DEPTH = 3
 
 
 def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic, ...]]:
@@ -22,10 +24,7 @@ def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic
     contents: dict[str, bytes] = {}
     problems: list[Diagnostic] = []
     total = 0
-    for path in sorted(_walk(Path(root), problems)):
-        data = _read(Path(root) / path, path, problems)
-        if data is None:
-            continue
+    for path, data in _files(root, problems):
         contents[path] = data
         total += len(data)
         if total > BYTES_LIMIT or len(contents) > FILE_COUNT_LIMIT:
@@ -38,7 +37,7 @@ def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic
                     "too many files or bytes (expected at most 200,000 files, 256 MB)",
                 )
             )
-            return "worktree:", {}, tuple(problems)
+            return f"worktree:{hashlib.sha256().hexdigest()}", {}, tuple(problems)
     digest = hashlib.sha256()
     for path, data in sorted(contents.items()):
         digest.update(f"{path}\0{len(data)}\0".encode())
@@ -46,39 +45,63 @@ def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic
     return f"worktree:{digest.hexdigest()}", contents, tuple(problems)
 
 
-def _walk(root: Path, problems: list[Diagnostic]) -> Iterator[str]:
-    folders = [root / name for name in FOLDERS]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except FileNotFoundError:
-            continue
-        except OSError as exc:
-            problems.append(
-                Diagnostic(
-                    str(folder.relative_to(root)), None, None, "DG1504", f"{exc.strerror} (expected a folder)"
-                )
-            )
-            continue
+def _files(root: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]:
+    """The files below the known folders with their contents, in order of their paths.
+
+    Every folder is opened from the descriptor of the one around it: a link on the way is never followed, not
+    even one that is put there meanwhile.
+    """
+    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for name in FOLDERS:
+            yield from _below(top, name, name, problems)
+    finally:
+        os.close(top)
+
+
+def _below(parent: int, name: str, shown: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]:
+    try:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        problems.append(Diagnostic(shown, 1, 1, "DG1504", f"{exc.strerror} (expected a folder)"))
+        return
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
+            path = f"{shown}/{shown_path(os.fsencode(entry.name))}"
             if entry.name.startswith(".") or entry.name == "README.md":
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                folders.append(Path(entry.path))
+            if not entry.is_dir(follow_symlinks=False):
+                data = _read(folder, entry.name, path, problems)
+                if data is not None:
+                    yield path, data
+            elif path.count("/") >= FOLDER_DEPTH:
+                problems.append(Diagnostic(path, 1, 1, "DG1501", "a folder (expected a file or nothing)"))
             else:
-                yield str(Path(entry.path).relative_to(root))
+                yield from _below(folder, entry.name, path, problems)
+    finally:
+        os.close(folder)
 
 
-def _read(path: Path, shown: str, problems: list[Diagnostic]) -> bytes | None:
+def _read(folder: int, name: str, shown: str, problems: list[Diagnostic]) -> bytes | None:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(name, flags, dir_fd=folder)
     except OSError as exc:
         problems.append(Diagnostic(shown, 1, 1, "DG1504", f"{exc.strerror} (expected a plain file)"))
         return None
     with os.fdopen(descriptor, "rb") as stream:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
             problems.append(Diagnostic(shown, 1, 1, "DG1504", "no plain file"))
+            return None
+        if mode & stat.S_IXUSR:  # committed, it would have mode 100755, and no host would take it
+            problems.append(
+                Diagnostic(shown, 1, 1, "DG1504", "executable (expected a plain file; chmod a-x)")
+            )
             return None
         data = stream.read(FILE_LIMIT_BYTES + 1)
     if len(data) > FILE_LIMIT_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 
 import click
@@ -48,6 +49,9 @@ for command in (
 
 def main() -> None:
     """Run the command line; every error ends here, told once, with its cause."""
+    logging.getLogger().addHandler(
+        logging.NullHandler()
+    )  # `run` sets up a real one; other verbs print results
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as exc:
