@@ -20,6 +20,7 @@ from state.observed import Domain, Observed
 # Whose first line says that a file is ours; a hand-written one is kept beside the ledger before it is replaced.
 HEADER = "# Written by domgit "
 KEPT = "/var/lib/domgit/kept"
+SHOWN_LINES = 10
 Fields = dict[str, Any]
 
 
@@ -45,14 +46,20 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
         phase=Phase.PREPARE,
         steps=tuple(steps),
         fingerprint=((key, fact(observed, key)),),
-        before={} if found is None else {"digest": fact(observed, key)},
-        after={"lines": len(text.splitlines())},
+        before={} if found is None else {"lines": _missing(found, text)},
+        after={"lines": len(text.splitlines()) if found is None else _missing(text, found)},
         counts=(f"domu.{domu.name}",),
         inverse=inverse,
         layer=("file",),
         reason="file_differs" if unchanged else None,
         uuid=domu.uuid,
     )
+
+
+def _missing(text: str, other: str) -> list[str]:
+    """The lines of `text` that `other` does not have, at most as many as a reviewer reads."""
+    there = set(other.splitlines())
+    return [line.strip() for line in text.splitlines() if line not in there][:SHOWN_LINES]
 
 
 def secret_mode(domu: DomU) -> int:

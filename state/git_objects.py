@@ -80,11 +80,28 @@ def read_commit(repository: str, revision: str) -> tuple[Commit, Mapping[str, by
         with git.Repo(folder, expand_vars=False) as repo:
             return _read(repo, revision)
     except git.CommandError as exc:
-        # GitPython wraps what git said in quotes and a label of its own.
-        words = str(exc.stderr).strip().removeprefix("stderr:").strip().strip("'")
-        raise GitError(words or f"{revision!r} is no commit of {repository}") from exc
+        raise GitError(_words(exc) or f"{revision!r} is no commit of {repository}") from exc
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as exc:
         raise GitError(f"{repository}: not a git repository") from exc
+
+
+def run_git(folder: str, argv: list[str]) -> str:
+    """What one git command prints, for the fetching child. `argv` is constant but for what stands behind `--`.
+
+    Raises:
+        GitError: it ends with another exit status than 0; git's own words are in the message.
+    """
+    os.environ["GIT_DIR"] = folder
+    try:
+        with git.Repo(folder, expand_vars=False) as repo:
+            return _text(repo, argv).strip()
+    except git.CommandError as exc:
+        raise GitError(_words(exc) or f"git ended with exit status {exc.status}") from exc
+
+
+def _words(exc: git.CommandError) -> str:
+    # GitPython wraps what git said in quotes and a label of its own.
+    return str(exc.stderr).strip().removeprefix("stderr:").strip().strip("'").strip()
 
 
 def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
@@ -136,7 +153,7 @@ def descends(repository: str, old: str, new: str) -> bool | None:
         except git.CommandError as exc:
             if exc.status == 1:
                 return False
-            raise GitError(f"git merge-base: {exc.stderr}") from exc
+            raise GitError(f"git merge-base: {_words(exc)}") from exc
     return True
 
 

@@ -20,6 +20,7 @@ from schemas.domu import DomU
 from schemas.host import Host
 from schemas.network import Network
 from schemas.rules import check_domu
+from schemas.scalars import Address, parse_address
 from schemas.tree import Tree
 from state.desired import Desired
 from state.resolve import resolve
@@ -51,6 +52,18 @@ _GIT_CONFIGURATION = {
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What is given away over all hosts. `roots`: image folders by host; `profiles`: the keys that each brings."""
+
+    names: frozenset[str]
+    macs: frozenset[str]
+    addresses: tuple[Address, ...]
+    vif_names: frozenset[str]
+    roots: Mapping[str, tuple[str, ...]]
+    profiles: Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """One reading of a repository. `desired` is None when no host was asked for, or the commit refuses it."""
 
@@ -67,6 +80,7 @@ class Reading:
     refused: bool = False
     parents: tuple[str, ...] = field(default=(), repr=False)
     committer: str = ""
+    taken: Taken | None = None  # WORKTREE only: what a new domU has to keep clear of
     descends: bool | None = None  # from the commit that was asked about; None: not asked, or not known here
 
 
@@ -91,8 +105,7 @@ def read_repository(
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
         stdin=json.dumps(request),
         timeout_s=READ_TIMEOUT_S,
-        # -P keeps the current folder out of the import path; our own packages are wherever this file is.
-        environment={**git_environment(), "PYTHONPATH": str(Path(__file__).resolve().parents[1])},
+        environment=git_environment(),
     )
     if completed.rc != 0:
         raise ReadError(
@@ -107,8 +120,11 @@ def read_repository(
     return _reading(answer, host)
 
 
-def git_environment() -> Mapping[str, str]:
-    """The whole environment of a process that runs git."""
+def git_environment(
+    configuration: Mapping[str, str] | None = None, *, protocol: str = ""
+) -> Mapping[str, str]:
+    """The whole environment of a process that runs git; `configuration` adds to what is always set."""
+    settings = {**_GIT_CONFIGURATION, **(configuration or {})}
     environment = {
         **CLEAN_ENVIRONMENT,
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -119,16 +135,18 @@ def git_environment() -> Mapping[str, str]:
         "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_NO_LAZY_FETCH": "1",
         "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_ALLOW_PROTOCOL": "",
+        "GIT_ALLOW_PROTOCOL": protocol,
         "GIT_PROTOCOL_FROM_USER": "0",
         "GIT_CEILING_DIRECTORIES": "/",
         "GIT_PYTHON_REFRESH": "error",
         "GIT_PYTHON_GIT_EXECUTABLE": "git",
         "PYTHONSAFEPATH": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        "GIT_CONFIG_COUNT": str(len(_GIT_CONFIGURATION)),
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        # -P keeps the current folder out of the import path; our own packages are wherever this file is.
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
     }
-    for number, (key, value) in enumerate(_GIT_CONFIGURATION.items()):
+    for number, (key, value) in enumerate(settings.items()):
         environment[f"GIT_CONFIG_KEY_{number}"] = key
         environment[f"GIT_CONFIG_VALUE_{number}"] = value
     return environment
@@ -146,6 +164,14 @@ def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
     user, group = (NOBODY, NOBODY) if owned_by_root else (owner.st_uid, owner.st_gid)
     if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
         raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
+    return as_user(user, group), owned_by_root
+
+
+def as_user(user: int, group: int) -> list[str]:
+    """The start of an argv that runs a child of root's as somebody else, with the right to read everything.
+
+    The child needs that to import our packages from a folder that only root can enter, and drops it right after.
+    """
     return [
         "setpriv",
         f"--reuid={user}",
@@ -156,7 +182,7 @@ def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
         "--ambient-caps=-all,+dac_read_search",
         "--bounding-set=-all,+dac_read_search",
         "--",
-    ], owned_by_root
+    ]
 
 
 def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
@@ -175,6 +201,7 @@ def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
             author=_printable(source["author"]),
             committer=_printable(source["committer"]),
             subject=_printable(source["subject"]),
+            taken=_taken(answer["taken"]),
             descends=None if source["descends"] is None else bool(source["descends"]),
             committed_at=_printable(source["committed_at"]),
             files=int(answer["files"]),
@@ -215,6 +242,19 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
         held=tuple(str(each) for each in seen["held"]),
         elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
         diagnostics=_diagnostics(seen["diagnostics"]),
+    )
+
+
+def _taken(answer: Mapping[str, Any] | None) -> Taken | None:
+    if answer is None:
+        return None
+    return Taken(
+        names=frozenset(str(each).casefold() for each in answer["names"]),
+        macs=frozenset(answer["macs"]),
+        addresses=tuple(parse_address(each) for each in answer["addresses"]),
+        vif_names=frozenset(answer["vif_names"]),
+        roots={str(host): tuple(roots) for host, roots in answer["roots"].items()},
+        profiles={str(name): frozenset(keys) for name, keys in answer["profiles"].items()},
     )
 
 

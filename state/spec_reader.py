@@ -16,7 +16,8 @@ from typing import Any
 
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import Fleet, check_fleet, view
-from schemas.layout import place
+from schemas.layout import Place, place
+from schemas.scalars import address_text
 from schemas.tree import Tree
 from state.git_objects import Commit, GitError, descends, read_commit
 from state.worktree import read_worktree
@@ -35,7 +36,7 @@ def main() -> None:
     """Answer one request."""
     gc.disable()  # nothing here is freed before the end, and looking for what could be takes half of the time
     request = json.load(sys.stdin)
-    _confine(keep_capabilities=bool(request["read_everything"]))
+    confine(keep_capabilities=bool(request["read_everything"]))
     try:
         answer = read(request["repository"], request["revision"], request["host"], request["applied"])
     except GitError as exc:
@@ -43,7 +44,7 @@ def main() -> None:
     json.dump(answer, sys.stdout, separators=(",", ":"))
 
 
-def _confine(*, keep_capabilities: bool) -> None:
+def confine(*, keep_capabilities: bool) -> None:
     """Bound memory and time; give up the right to read everything unless the repository is root's.
 
     It was needed until here to import this program from a folder that only root can enter.
@@ -77,7 +78,8 @@ def read(repository: str, revision: str | None, host: str | None, applied: str |
     else:
         commit, contents, problems = read_commit(repository, revision or "HEAD")
         descended = None if applied is None else descends(repository, applied, commit.revision)
-    fleet = _fleet(contents, problems)
+    trees, found = _trees(contents, problems)
+    fleet = check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
     return {
         "source": {
             "revision": commit.revision,
@@ -93,10 +95,13 @@ def read(repository: str, revision: str | None, host: str | None, applied: str |
         "valid": fleet.valid,
         "diagnostics": _bounded(fleet.diagnostics),
         "view": None if host is None else _view(fleet, host),
+        "taken": _taken(fleet, trees) if revision == "WORKTREE" else None,
     }
 
 
-def _fleet(contents: Mapping[str, bytes], problems: tuple[Diagnostic, ...]) -> Fleet:
+def _trees(
+    contents: Mapping[str, bytes], problems: tuple[Diagnostic, ...]
+) -> tuple[dict[str, Tree], list[Diagnostic]]:
     trees: dict[str, Tree] = {}
     found = list(problems)
     for file, data in contents.items():
@@ -106,7 +111,34 @@ def _fleet(contents: Mapping[str, bytes], problems: tuple[Diagnostic, ...]) -> F
         found += diagnostics
         if tree is not None:
             trees[file] = tree
-    return check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+    return trees, found
+
+
+def _taken(fleet: Fleet, trees: Mapping[str, Tree]) -> Mapping[str, Any]:
+    """What a new domU cannot have any more, over all hosts, and what each profile would bring it."""
+    domus = [claimant.domu for claimant in fleet.domus]
+    return {
+        "names": [domu.metadata.name for domu in domus],
+        "macs": [vif.mac for domu in domus for vif in domu.spec.vifs],
+        "addresses": [
+            address_text(address) for domu in domus for vif in domu.spec.vifs for address in vif.addresses()
+        ],
+        "vif_names": [vif.name for domu in domus for vif in domu.spec.vifs if vif.name is not None],
+        "roots": {name: host.spec.images.roots for name, host in fleet.hosts.items()},
+        "profiles": {
+            where.name: _brought(tree.value.get("spec"))
+            for file, tree in trees.items()
+            if isinstance(where := place(file), Place) and where.kind == "Profile"
+        },
+    }
+
+
+def _brought(spec: object) -> list[str]:
+    """The keys of a profile's spec, those of its boot as `boot.run`."""
+    if not isinstance(spec, dict):
+        return []
+    boot = spec.get("boot")
+    return sorted([*spec, *(f"boot.{key}" for key in boot)] if isinstance(boot, dict) else spec)
 
 
 def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:

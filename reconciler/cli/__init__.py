@@ -53,9 +53,8 @@ def main() -> None:
         logging.NullHandler()
     )  # `run` sets up a real one; other verbs print results
     try:
-        cli(standalone_mode=False)
-    except click.exceptions.Exit as exc:
-        sys.exit(exc.exit_code)
+        # Without standalone mode click returns the status of an Exit instead of leaving with it.
+        code = cli(standalone_mode=False)
     except click.Abort:
         click.echo("domgit: interrupted", err=True)
         sys.exit(130)
@@ -67,3 +66,5 @@ def main() -> None:
         sys.exit(exc.exit_code)
     except BrokenPipeError:
         sys.exit(1)
+    else:
+        sys.exit(code if isinstance(code, int) else 0)

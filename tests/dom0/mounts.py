@@ -1,4 +1,4 @@
-"""The simulated dom0's files: the machine's own, with Xen's laid over /usr, /etc and /var, and nothing written through.
+"""The simulated dom0's files: the machine's own, Xen's laid over /usr, /etc, /var and /srv, nothing written through.
 
 Everything here happens in a mount namespace of our own and ends with it.
 """
@@ -23,6 +23,12 @@ INSTALLED_SHIM = "/usr/lib/dom0/hypervisor.so"
 WRAPPER_TEXT = f"""#!/bin/sh
 export LD_PRELOAD={INSTALLED_SHIM}
 exec "/usr/lib/xen-4.17/bin/${{0##*/}}" "$@"
+"""
+# xl starts this one by its full path, and the hypervisor has hidden itself from xl's environment by then.
+XENCONSOLE = "/usr/lib/xen-4.17/bin/xenconsole"
+XENCONSOLE_TEXT = f"""#!/bin/sh
+export LD_PRELOAD={INSTALLED_SHIM}
+exec "{INSIDE}/xen{XENCONSOLE}" "$@"
 """
 GUEST_TEXT = """#!/bin/sh
 PYTHONPATH={root} exec {python} -P -m tests.dom0.guest "$@"
@@ -51,7 +57,8 @@ def lay_out(python: str, root: Path) -> None:
             folder.mkdir(exist_ok=True)
             folder.chmod(0o1777)
         kernel.mount(XEN, INSIDE / "xen", "", kernel.MS_BIND)
-        for name in ("usr", "etc", "var"):
+        _share_locks()
+        for name in ("usr", "etc", "var", "srv"):
             _overlay(name, python, root)
         for folder in map(Path, PRIVATE):
             folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +72,17 @@ def lay_out(python: str, root: Path) -> None:
         ) from exc
 
 
+def _share_locks() -> None:
+    """Lets the hotplug scripts of all simulated dom0s of this checkout lock each other out.
+
+    They draw loop devices from the same machine: `losetup -f` of one and `losetup DEVICE FILE` of another would meet.
+    """
+    shared, here = SHIM.parent / "locks", Path("/run/xen-hotplug")
+    shared.mkdir(exist_ok=True)
+    here.mkdir()
+    kernel.mount(shared, here, "", kernel.MS_BIND)
+
+
 def _overlay(name: str, python: str, root: Path) -> None:
     base = INSIDE / "overlay" / name
     upper, work = base / "upper", base / "work"
@@ -75,11 +93,12 @@ def _overlay(name: str, python: str, root: Path) -> None:
     if name == "usr":
         lower = f"{INSIDE}/xen/usr:/usr"  # 17 MB: laid over, not copied
         _put(upper / WRAPPER.removeprefix("/usr/"), WRAPPER_TEXT, 0o755)
+        _put(upper / XENCONSOLE.removeprefix("/usr/"), XENCONSOLE_TEXT, 0o755)
         _put(upper / "local/bin/guest", GUEST_TEXT.format(root=root, python=python), 0o755)
         shim = upper / INSTALLED_SHIM.removeprefix("/usr/")
         shim.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(SHIM, shim)
-    else:
+    elif (XEN / name).is_dir():
         shutil.copytree(XEN / name, upper, symlinks=True, dirs_exist_ok=True)
     if name == "etc":
         # nothing of a machine's own /etc/xen shines through

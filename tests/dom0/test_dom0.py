@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.dom0 import INSIDE
 from tests.dom0.guest import Guest
 from tests.dom0.namespace import GATEWAY
 from tests.dom0.network import DOM0_ADDRESSES
@@ -21,7 +22,11 @@ from tests.dom0.toolstack import (
     xl,
 )
 
-pytestmark = [pytest.mark.dom0, pytest.mark.timeout(60)]
+pytestmark = [
+    pytest.mark.dom0,
+    pytest.mark.timeout(60),
+    pytest.mark.skipif(not INSIDE.exists(), reason="runs inside: `python -m tests.dom0 -- pytest -m dom0`"),
+]
 
 DOM0 = DOM0_ADDRESSES[0].split("/")[0]
 GATEWAY_ADDRESS = "172.16.39.1"

@@ -1,0 +1,111 @@
+"""The unprivileged child that fetches: one branch of one remote into a bare mirror, then it ends.
+
+Started by state.mirror as `python -m state.fetcher`, with the environment that state.mirror made. Git is
+run with constant arguments, the URL behind `--`, and no configuration of a clone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from state.git_objects import COMMIT_ID, GitError, run_git
+from state.spec_reader import confine
+
+# Written anew each time: a mirror has no settings of its own that could start something.
+_CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
+# What git says when the next attempt may go better. All else is for a human.
+_TRANSIENT = re.compile(
+    r"another fetch is at work|timed out|timeout|Connection (refused|reset|closed)|Could not resolve|Temporary failure|early EOF|hung up|"
+    r"unable to access.*(50[0234]|Failed to connect|Empty reply|Recv failure)|Network is unreachable|No route to host",
+    re.IGNORECASE,
+)
+_NO_PASSWORD = re.compile(
+    r"terminal prompts disabled|could not read Username|Permission denied|Authentication failed"
+)
+
+
+def main() -> None:
+    """Answer one request."""
+    request = json.load(sys.stdin)
+    confine(keep_capabilities=False)
+    try:
+        answer = fetch_into(Path(request["mirror"]), url=request["url"], branch=request["branch"])
+    except GitError as exc:
+        answer = {"error": str(exc), "transient": _TRANSIENT.search(str(exc)) is not None}
+    json.dump(answer, sys.stdout)
+
+
+def fetch_into(mirror: Path, *, url: str, branch: str) -> Mapping[str, Any]:
+    """The branch's commit after the fetch, and whether it was another before.
+
+    Raises:
+        GitError: git refuses, or another fetch is at work; the mirror is as it was.
+    """
+    lock = os.open(mirror / "domgit.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        raise GitError("another fetch is at work") from exc
+    try:
+        _prepare(mirror)
+        before = _tip(mirror, branch)
+        _fetch(mirror, url, branch)
+        after = _tip(mirror, branch)
+    finally:
+        os.close(lock)
+    if after is None:
+        raise GitError(f"no branch {branch!r}")
+    return {"revision": after, "changed": after != before}
+
+
+def _prepare(mirror: Path) -> None:
+    """An empty repository if there is none; leftovers of a fetch that was killed go: we hold the lock."""
+    for folder in ("objects/pack", "objects/info", "refs/heads"):
+        (mirror / folder).mkdir(parents=True, exist_ok=True)
+    for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock", "objects/**/tmp_*"):
+        for left in mirror.glob(pattern):
+            if left.name != "domgit.lock":
+                left.unlink(missing_ok=True)
+    (mirror / "config").write_text(_CONFIG, encoding="ascii")
+    if not (mirror / "HEAD").exists():
+        (mirror / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+
+
+def _tip(mirror: Path, branch: str) -> str | None:
+    try:
+        found = run_git(
+            str(mirror), ["git", "rev-parse", "--verify", "--quiet", f"refs/heads/{branch}^{{commit}}"]
+        )
+    except GitError:
+        return None
+    return found if COMMIT_ID.fullmatch(found) else None
+
+
+def _fetch(mirror: Path, url: str, branch: str) -> None:
+    # Full history: ancestry has to be known, and shallow clones leave locks of their own.
+    options = [
+        "--no-tags",
+        "--no-recurse-submodules",
+        "--no-write-fetch-head",
+        "--refmap=",
+        "--no-auto-gc",
+        "--atomic",
+    ]
+    refspec = f"+refs/heads/{branch}:refs/heads/{branch}"
+    try:
+        run_git(str(mirror), ["git", "fetch", "--quiet", *options, "--", url, refspec])
+    except GitError as exc:
+        if _NO_PASSWORD.search(str(exc)):
+            raise GitError(f"authentication failed: {str(exc).splitlines()[0]}") from exc
+        raise
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""The remote repository, fetched into a bare mirror that is then read in place: the parent's side.
+
+The fetch is the only thing that talks to the git server. It runs as the mirror's owner, never as root, and
+`plan` needs none: it reads the mirror as last fetched.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import re
+import stat
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+
+from state.run import ReadError, Runner
+from state.source import NOBODY, as_user, git_environment
+
+MIRROR = "/var/lib/domgit/mirror"
+USER = "domgit"
+# A first fetch over a slow line; git itself gives up earlier on a line that is dead (http.lowSpeedTime, ssh).
+FETCH_TIMEOUT_S = 120.0
+ATTEMPTS = 3
+# user@host:path, as ssh has it. A colon after a slash is a path.
+_SCP_LIKE = re.compile(
+    r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//|:)[A-Za-z0-9~/_][A-Za-z0-9~/._-]*", re.ASCII
+)
+_BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", re.ASCII)
+_FETCH_CONFIGURATION = {
+    "protocol.ssh.allow": "always",
+    "protocol.https.allow": "always",
+    "core.symlinks": "false",
+    "core.protectHFS": "true",
+    "core.protectNTFS": "true",
+    "transfer.fsckObjects": "true",
+    "fetch.fsckObjects": "true",
+    "fetch.recurseSubmodules": "false",
+    "submodule.recurse": "false",
+    "fetch.writeCommitGraph": "false",
+    "transfer.bundleURI": "false",
+    "http.followRedirects": "false",
+    "http.sslVerify": "true",
+    "http.lowSpeedLimit": "1000",
+    "http.lowSpeedTime": "30",
+    "http.proxy": "",
+    "init.templateDir": "",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Where to fetch from and what proves who is who; files are read by the mirror's owner."""
+
+    url: str
+    branch: str
+    mirror: str = MIRROR
+    identity: str = "/etc/domgit/deploykey"  # ssh: our private key
+    known_hosts: str = "/etc/domgit/known_hosts"  # ssh: the server's public one
+    ca: str | None = None  # https: None for the system's certificates
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The commit that the branch is at now, and whether that is news."""
+
+    revision: str
+    changed: bool
+
+
+class _BusyError(ReadError):
+    """The server or the line failed: the next attempt may not."""
+
+
+def local_path(url: str) -> str | None:
+    """The folder that a repository URL means on this machine; None for one that has to be fetched.
+
+    Raises:
+        ReadError: it is neither, or of a kind that is never used: plain http, git's own helpers, credentials
+            in the URL.
+    """
+    if url.startswith("file://"):
+        parts = urlsplit(url)
+        if parts.netloc not in {"", "localhost"}:
+            raise ReadError(f"{url!r}: a file on another machine (expected file:///PATH)")
+        return unquote(parts.path)
+    if "://" in url:
+        _check_remote(url)
+        return None
+    # A leading "-" would be an option to git, "ext::sh -c ..." a command.
+    if "::" in url or url.startswith("-"):
+        raise ReadError(f"{url!r} is no repository (expected a path, ssh://, https:// or user@host:path)")
+    return None if ":" in url.split("/", 1)[0] and _SCP_LIKE.fullmatch(url) else url
+
+
+def _check_remote(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in {"ssh", "https"}:
+        raise ReadError(f"{parts.scheme}://: never used (expected ssh:// or https://)")
+    if parts.password is not None or (parts.scheme == "https" and parts.username is not None):
+        raise ReadError(
+            f"{parts.scheme}://{parts.hostname}: credentials in the URL (expected none: it is logged)"
+        )
+    user = parts.username or "git"
+    path = parts.path.lstrip("/")
+    good = re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", user, re.ASCII)
+    host = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.-]*|[0-9A-Fa-f:]+", parts.hostname or "", re.ASCII)
+    if not (good and host and re.fullmatch(r"[A-Za-z0-9~_][A-Za-z0-9~/._-]*", path, re.ASCII)):
+        raise ReadError(f"{url[:200]!r} is no repository (expected letters, digits and ~ / . _ -)")
+    if parts.query or parts.fragment:
+        raise ReadError(f"{url[:200]!r}: a query or a fragment (expected none)")
+
+
+def fetch(runner: Runner, remote: Remote, *, attempts: int = ATTEMPTS) -> Fetched:
+    """Brings the mirror's branch to where the server's is. The mirror is made if it is not there.
+
+    Raises:
+        ReadError: the URL is none, or the server gave nothing `attempts` times; the mirror is as it was.
+    """
+    if local_path(remote.url) is not None:
+        raise ReadError(f"{remote.url!r} is read in place, not fetched")
+    if _BRANCH.fullmatch(remote.branch) is None or ".." in remote.branch:
+        raise ReadError(f"{remote.branch!r} is no branch")
+    prefix = _owner(Path(remote.mirror))
+    policy = Retrying(
+        retry=retry_if_exception_type(_BusyError),
+        stop=stop_after_attempt(attempts),
+        wait=wait_exponential_jitter(initial=0.25, max=5),
+        reraise=True,
+    )
+    return policy(_attempt, runner, prefix, remote)
+
+
+def _attempt(runner: Runner, prefix: list[str], remote: Remote) -> Fetched:
+    scheme = "https" if remote.url.startswith("https://") else "ssh"
+    configuration = dict(_FETCH_CONFIGURATION)
+    if remote.ca is not None:
+        configuration["http.sslCAInfo"] = remote.ca
+    completed = runner.run(
+        [*prefix, sys.executable, "-P", "-m", "state.fetcher"],
+        stdin=json.dumps(asdict(remote)),
+        timeout_s=FETCH_TIMEOUT_S,
+        environment={
+            **git_environment(configuration, protocol=scheme),
+            "GIT_SSH_COMMAND": _ssh(remote),
+            "GIT_SSH_VARIANT": "ssh",
+        },
+    )
+    if completed.rc != 0:
+        raise ReadError(
+            f"fetching {remote.url}: exit status {completed.rc}: {completed.stderr.strip()[-400:]}"
+        )
+    try:
+        answer = json.loads(completed.stdout)
+        if "error" in answer:
+            kind = _BusyError if answer["transient"] else ReadError
+            raise kind(f"fetching {remote.url}: {answer['error']}")
+        return Fetched(str(answer["revision"]), bool(answer["changed"]))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ReadError(f"fetching {remote.url}: the fetcher's answer cannot be read") from exc
+
+
+def _ssh(remote: Remote) -> str:
+    options = {
+        "BatchMode": "yes",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": _shell_safe(remote.known_hosts),
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "IdentityFile": _shell_safe(remote.identity),
+        "ConnectTimeout": "10",
+        "ServerAliveInterval": "10",
+        "ServerAliveCountMax": "3",
+        "ForwardAgent": "no",
+        "ClearAllForwardings": "yes",
+        "PermitLocalCommand": "no",
+        "ProxyCommand": "none",
+    }
+    return " ".join(["ssh", "-F", "/dev/null", *(f"-o{key}={value}" for key, value in options.items())])
+
+
+def _shell_safe(path: str) -> str:
+    """A path for GIT_SSH_COMMAND, which git hands to a shell.
+
+    Raises:
+        ReadError: it holds something that a shell or ssh would read as more than a name.
+    """
+    if re.fullmatch(r"/[A-Za-z0-9._/@+-]*", path, re.ASCII) is None:
+        raise ReadError(f"{path!r}: no path for a key (expected letters, digits and . _ / @ + -)")
+    return path
+
+
+def _owner(mirror: Path) -> list[str]:
+    """The start of the child's argv. As root, makes the mirror's folder and gives it to whom the child will be.
+
+    Raises:
+        ReadError: the folder is root's or somebody's who is not to write there.
+    """
+    if os.geteuid() != 0:
+        mirror.mkdir(parents=True, exist_ok=True)
+        return []
+    try:
+        entry = pwd.getpwnam(USER)
+        user, group = entry.pw_uid, entry.pw_gid
+    except KeyError:
+        user, group = NOBODY, NOBODY
+    # 711: the one who fetches must get through, and has nothing to read beside the mirror.
+    mirror.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
+    closed = next((each for each in mirror.parents if not each.stat().st_mode & stat.S_IXOTH), None)
+    if closed is not None:
+        raise ReadError(f"{closed}: uid {user}, who fetches, cannot enter (expected mode 711 or more)")
+    try:
+        mirror.mkdir(mode=0o755)
+        os.chown(mirror, user, group)
+    except FileExistsError:
+        pass  # its owner is checked below, whoever made it
+    except OSError as exc:
+        raise ReadError(f"{mirror}: {exc.strerror}") from exc
+    found = mirror.lstat()
+    if found.st_uid != user or mirror.is_symlink():
+        raise ReadError(f"{mirror}: belongs to uid {found.st_uid} (expected {user}, who fetches)")
+    return as_user(user, group)
