@@ -33,7 +33,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     changes = _whole(apply_policy(changes, situation.desired, situation.ledger, policy))
     guarded = without_refused(_remaining(found, changes), changes, situation)
     guard = [*diff_guard(situation, guarded, _held(situation, changes))]
-    changes = [*changes, *(item for item in guard if isinstance(item, Change))]
+    changes = _unguarded([*changes, *(item for item in guard if isinstance(item, Change))])
     notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
     return Plan(
@@ -134,6 +134,21 @@ def _whole(changes: Iterable[Change]) -> list[Change]:
         else:
             whole.append(change)
     return whole
+
+
+def _unguarded(changes: list[Change]) -> list[Change]:
+    """Nothing comes onto a bridge whose guard cannot be brought up to date: its hotplug script would refuse it anyway."""
+    guard = next(
+        (change for change in changes if change.address == "guard" and change.blocked is not None), None
+    )
+    if guard is None:
+        return changes
+    return [
+        replace(change, blocked=f"the guard is blocked: {guard.blocked}", reason="guard_blocked")
+        if change.phase is Phase.ADD and change.blocked is None and ".disk." not in change.address
+        else change
+        for change in changes
+    ]
 
 
 def _remaining(found: Scope, changes: Iterable[Change]) -> Scope:

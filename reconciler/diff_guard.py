@@ -120,6 +120,11 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     host, observed = situation.desired.host, situation.observed
     if not host.bridges:
         return
+    if host.guard_backend == "iptables":
+        yield _blocked_guard(
+            "this version has the nftables backend alone (expected guard.backend: auto or nftables)"
+        )
+        return
     guard = make_guard(situation, (*scope.wanted, *scope.retained), held)
     unknown = unknown_vifs(host, observed, [binding.interface for binding in guard.bindings])
     strangers = [port for port in unknown if port not in vif_ports(observed)]
@@ -175,6 +180,23 @@ def _diff(
         layer=("guard",),
         reason="vif_rules_missing" if corrective else None,
         blocked=blocked,
+    )
+
+
+def _blocked_guard(why: str) -> Change:
+    return Change(
+        address="guard",
+        actions=("create",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.GUARD,
+        steps=(),
+        fingerprint=(),
+        before={},
+        after={},
+        counts=("guard",),
+        layer=("guard",),
+        blocked=why,
     )
 
 

@@ -30,8 +30,10 @@ from schemas.diagnostic import SpecError
 from state.desired import Desired
 from state.files import Files
 from state.observed import Interest, Observed, observe
-from state.run import Runner
+from state.run import ReadError, Runner
 from state.source import Reading
+
+MACHINE_ID = "/etc/machine-id"
 
 
 class BusyError(Exception):
@@ -86,7 +88,7 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]
     names = {domu.name for domu in domus} | {each.name for each in owned.values()}
     return Interest(
-        files=(HOTPLUG_PATH, *(config_path(name) for name in sorted(names))),
+        files=(HOTPLUG_PATH, MACHINE_ID, *(config_path(name) for name in sorted(names))),
         images=tuple(sorted({disk.path for domu in domus for disk in domu.disks})),
     )
 
@@ -99,6 +101,11 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
     """
     owned = ledger.load(dom0.paths.ledger)
     observed = observe(dom0.runner, dom0.files, interest(desired, last, owned))
+    machine = (observed.files[MACHINE_ID] or "").strip()
+    if desired.host.machine_id not in {None, machine}:
+        raise ReadError(
+            f"{MACHINE_ID} is {machine or 'missing'}, host {desired.host.name} is {desired.host.machine_id}: this is another machine"
+        )
     return Situation(
         desired=desired,
         source=source,
@@ -146,22 +153,29 @@ class Result:
     plan: Plan
     outcome: Outcome
     after: Plan
+    reviewed: bool = False
 
     @property
     def converged(self) -> bool:
-        """Nothing failed, and nothing that could be done now is left."""
-        return not self.outcome.failed and not any(change.when == "now" for change in self.after.due)
+        """Nothing failed, and nothing of what was to be done is left. What a review left out does not count."""
+        planned = {change.address for change in self.plan.changes}
+        left = any(
+            change.when == "now" and (change.address in planned or not self.reviewed)
+            for change in self.after.due
+        )
+        return not self.outcome.failed and not left
 
     @property
     def exit_code(self) -> int:
-        """0 converged, 1 an action failed, 4 something is blocked or waits for a human."""
+        """0 converged, 1 an action failed, 4 something is blocked, waits for a human, or is held back by an error in git."""
         if not self.converged:
             return 1
         waiting = any(
             change.blocked is not None or change.when in {"approval", "window"}
             for change in self.after.changes
         )
-        return 4 if waiting else 0
+        spoilt = any(diagnostic.severity == "error" for diagnostic in self.after.diagnostics)
+        return 4 if waiting or spoilt else 0
 
 
 def apply(
@@ -223,7 +237,7 @@ def apply(
                     "empty": after.empty,
                 }
             )
-        return Result(apply_id, plan, outcome, after)
+        return Result(apply_id, plan, outcome, after, reviewed is not None)
 
 
 def _known(address: str, plan: Plan) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.ledger import Ledger
@@ -48,55 +48,44 @@ class Scope:
 
 def scope(situation: Situation) -> Scope:
     """Which specification counts for whom."""
-    desired, applied = situation.desired, situation.applied
-    wanted: list[DomU] = []
-    tombstones: list[DomU] = []
+    domus = situation.desired.domus
+    tombstones = tuple(domu for domu in domus if domu.state == "absent")
+    wanted = [domu for domu in domus if domu.state != "absent"]
     retained: list[DomU] = []
-    notes: list[Note] = []
-    held = {name.casefold() for name in desired.held}
-    for domu in desired.domus:
-        if domu.state == "absent":
-            tombstones.append(domu)
-        else:
-            wanted.append(domu)
-    known = {domu.uuid for domu in desired.domus}
+    notes = list(_never_applied(situation))
     for uuid, owned in sorted(situation.ledger.items(), key=lambda item: item[1].name):
-        if uuid in known:
-            continue
-        address = f"domu.{owned.name}"
-        before = applied.get(uuid)
-        if owned.name.casefold() in held:
-            # Its file has an error: it is kept as it was last applied, repaired too, never stopped.
+        if uuid not in {domu.uuid for domu in domus}:
+            note, keeps_converging = _without_file(situation, uuid, owned.name)
+            notes.append(note)
+            before = situation.applied.get(uuid)
             if before is not None:
-                wanted.append(before)
-            notes.append(Note(address, "held_back", "its file has errors: kept as last applied"))
-        elif uuid in desired.elsewhere:
-            notes.append(
-                Note(
-                    address,
-                    "moved",
-                    f"now placed on {desired.elsewhere[uuid]}: left running until a human releases it",
-                )
-            )
-            _retain(before, retained)
-        else:
-            notes.append(
-                Note(
-                    address,
-                    "orphan",
-                    "no longer in git: keeps running, guarded; `state: absent` would remove it",
-                )
-            )
-            _retain(before, retained)
-    for domu in tombstones:
-        if domu.uuid in situation.stuck:
-            _retain(applied.get(domu.uuid), retained)
-    return Scope(tuple(sorted(wanted, key=_name)), tuple(tombstones), tuple(retained), tuple(notes))
+                (wanted if keeps_converging else retained).append(before)
+    retained += [
+        situation.applied[domu.uuid]
+        for domu in tombstones
+        if domu.uuid in situation.stuck & situation.applied.keys()
+    ]
+    return Scope(tuple(sorted(wanted, key=_name)), tombstones, tuple(retained), tuple(notes))
 
 
-def _retain(domu: DomU | None, retained: list[DomU]) -> None:
-    if domu is not None:
-        retained.append(domu)
+def _without_file(situation: Situation, uuid: str, name: str) -> tuple[Note, bool]:
+    """What to say of a domU of ours that git does not specify, and whether it is still brought back to what was applied."""
+    desired, address = situation.desired, f"domu.{name}"
+    if name.casefold() in {held.casefold() for held in desired.held}:
+        return Note(address, "held_back", "its file has errors: kept as last applied"), True
+    if uuid in desired.elsewhere:
+        where = desired.elsewhere[uuid]
+        return Note(address, "moved", f"now placed on {where}: left running until a human releases it"), False
+    return Note(
+        address, "orphan", "no longer in git: keeps running, guarded; `state: absent` would remove it"
+    ), False
+
+
+def _never_applied(situation: Situation) -> Iterator[Note]:
+    ours = {owned.name.casefold() for owned in situation.ledger.values()}
+    for name in situation.desired.held:
+        if name.casefold() not in ours:
+            yield Note(f"domu.{name}", "held_back", "its file has errors: never applied, nothing is done")
 
 
 def _name(domu: DomU) -> str:

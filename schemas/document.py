@@ -135,7 +135,7 @@ def _shown(value: object) -> str:
     if value is None:
         return "nothing"
     return (
-        repr(str(value[:60]))
+        ascii(str(value[:60]))
         if isinstance(value, str)
         else "a map"
         if isinstance(value, dict)

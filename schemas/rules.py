@@ -95,6 +95,9 @@ def _check_needed(spec: Spec, error: MakeError) -> Iterator[Diagnostic]:
         yield error("DG1102", ("spec", "boot", "run"), "missing (expected kernel, bootloader or firmware)")
     if installing and boot is not None and boot.install is None:
         yield error("DG1102", ("spec", "boot", "install"), "missing (expected in phase install)")
+    if spec.type == "hvm" and boot is not None and boot.run is not None and boot.run.kernel is None:
+        # pygrub and pvgrub start kernels of PV and PVH guests.
+        yield error("DG1205", ("spec", "boot", "run"), "cannot start type hvm (expected a kernel)")
     if boot is not None and boot.then is not None and not installing:
         yield error("DG1205", ("spec", "boot", "then"), "stands beside `phase: install` only")
     if spec.memory is not None and spec.max_memory is not None and spec.max_memory < spec.memory:
@@ -155,6 +158,8 @@ def _check_vif(
     if host is not None and vif.bridge not in {bridge.name for bridge in host.spec.bridges}:
         have = ", ".join(bridge.name for bridge in host.spec.bridges) or "none"
         yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
+        if not networks:
+            return  # of a bridge that is misspelt nobody knows the networks
     if (
         host is not None
         and vif.name is not None
@@ -199,7 +204,9 @@ def _placed(address: Address, networks: Sequence[Network]) -> tuple[str, str] | 
         router = next((network for network in networks if network.spec.gateway == address), None)
         return None if router is None else ("DG1404", f"is the gateway of network {router.metadata.name}")
     around = [network for network in networks if within(address, network.spec.subnet)]
-    if len(around) != 1:
+    if len(around) > 1:
+        return None  # the networks overlap: said there
+    if not around:
         have = ", ".join(str(network.spec.subnet) for network in networks) or "none"
         return "DG1401", f"lies in no network of the vif's bridge (have {have})"
     spec = around[0].spec

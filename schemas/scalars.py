@@ -53,7 +53,7 @@ def _string(value: object) -> str:
 
 def _shown(value: object) -> str:
     if isinstance(value, str):
-        return repr(str(value[:60]))
+        return ascii(str(value[:60]))  # a letter that only looks like another is to be seen
     return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
 
 

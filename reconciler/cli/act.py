@@ -52,7 +52,7 @@ def apply_command(
     reviewed = None if plan_name is None else load_plan(plan_name, machine.journal())
     if reviewed is not None:
         where = Target(where.config, where.repository, _revision(reviewed, where), where.host)
-    reading = read(where)
+    reading = read(where, fresh=True)
     with told():
         plan = current_plan(machine, reading, policy)
         if reviewed is not None:
@@ -60,6 +60,7 @@ def apply_command(
         shown(plan, machine, where)
         if plan.due and not yes:
             confirm()
+            reviewed = plan_document(plan, timestamp="")  # what was confirmed, and nothing that came after
         result = apply(machine, reading, policy, by=who(), reviewed=reviewed)
     told_result(result)
     raise click.exceptions.Exit(result.exit_code)
@@ -144,7 +145,7 @@ def run_command(where: Target, once: bool, verbose: bool) -> None:
     )
     logging.getLogger().handlers[0].setFormatter(KeyValues())
     machine = dom0(where.config)
-    daemon = Daemon(machine, lambda: read(where), where.config.interval_s, local_path(where))
+    daemon = Daemon(machine, lambda: read(where, fresh=True), where.config.interval_s, local_path(where))
     if once:
         with told():
             result = daemon.once()

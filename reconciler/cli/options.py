@@ -20,7 +20,9 @@ from reconciler.journal import JournalError
 from reconciler.reconcile import BusyError, Dom0, StaleError
 from reconciler.secret import revealed
 from schemas.diagnostic import SpecError
+from state import mirror
 from state.files import HostFiles
+from state.mirror import Remote, fetch
 from state.run import HostRunner, ReadError
 from state.source import Reading, read_repository
 
@@ -82,22 +84,25 @@ def told() -> Iterator[None]:
         raise Failed(f"stale plan: {exc}", 3) from exc
 
 
-def read(where: Target, *, need_host: bool = True) -> Reading:
-    """The repository at the target's revision.
+def read(where: Target, *, need_host: bool = True, fresh: bool = False) -> Reading:
+    """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
 
     Raises:
         Failed: it cannot be read, or a host is needed and none is named.
     """
     if where.repository is None:
-        raise Failed("no repository (expected --repo PATH, or repo.url in /etc/domgit/domgit.toml)")
+        raise Failed(f"no repository (expected --repo PATH, or repo.url in {DEFAULT})")
     if need_host and where.host is None:
-        raise Failed("no host (expected --host NAME, or host in /etc/domgit/domgit.toml)")
-    revision = where.revision or where.config.branch if "://" not in where.repository else where.revision
+        raise Failed(f"no host (expected --host NAME, or host in {DEFAULT})")
     with told():
+        runner = HostRunner()
+        folder = local_path(where)
+        if fresh and folder == str(where.config.paths.mirror):
+            fetch(runner, Remote(where.repository, where.config.branch, folder))
         reading = read_repository(
-            HostRunner(),
-            repository=local_path(where),
-            revision=revision,
+            runner,
+            repository=folder,
+            revision=where.revision or where.config.branch,
             host=where.host if need_host else None,
         )
     if need_host and where.host not in reading.hosts and not reading.refused:
@@ -106,18 +111,13 @@ def read(where: Target, *, need_host: bool = True) -> Reading:
 
 
 def local_path(where: Target) -> str:
-    """The folder with the repository's objects: itself when it is local, the mirror when it is remote."""
-    repository = where.repository or ""
-    if repository.startswith("file://"):
-        return repository.removeprefix("file://")
-    if "://" in repository or _is_scp_like(repository):
-        return str(where.config.paths.mirror)
-    return repository
+    """The folder with the repository's objects: itself when it is local, the mirror when it is remote.
 
-
-def _is_scp_like(repository: str) -> bool:
-    head, colon, _ = repository.partition(":")
-    return bool(colon) and "/" not in head and not Path(repository).exists()
+    Raises:
+        Failed: the repository's URL is of no kind that is used.
+    """
+    with told():
+        return mirror.local_path(where.repository or "") or str(where.config.paths.mirror)
 
 
 def dom0(config: Config) -> Dom0:

@@ -1,0 +1,78 @@
+"""Every directory under tests/cases/spec is a repository, beside expected.txt with all that is to be said about it.
+
+`python -m tests.unit.test_spec_cases` writes expected.txt anew; the diff is then to be read like code.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.diagnostic import Diagnostic
+from schemas.fleet import HostView, check_fleet, view
+from schemas.layout import Place, place
+from schemas.tree import Tree
+from state.worktree import read_worktree
+from state.yaml_reader import read_yaml
+
+CASES = Path(__file__).resolve().parents[1] / "cases" / "spec"
+
+
+def said_about(repository: Path) -> str:
+    """All diagnostics, then what each host makes of them."""
+    _, contents, problems = read_worktree(str(repository))
+    trees: dict[str, Tree] = {}
+    found = list(problems)
+    for file, data in contents.items():
+        if isinstance(place(file), Place):
+            tree, more = read_yaml(file, data)
+            found += more
+            if tree is not None:
+                trees[file] = tree
+    fleet = check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+    lines = [str(each) for each in fleet.diagnostics]
+    lines += [
+        f"{name}: {outcome(view(fleet, name))}"
+        for name in sorted({*fleet.hosts, *(each.host for each in fleet.domus)})
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def outcome(seen: HostView) -> str:
+    """What a host does with its part of the commit."""
+    if seen.refused:
+        return "stays at last-good"
+    wanted = ", ".join(claimant.name for claimant in seen.domus) or "nothing"
+    return f"wants {wanted}" + (f"; holds back {', '.join(seen.held)}" if seen.held else "")
+
+
+def cases() -> list[Path]:
+    return sorted(path for path in CASES.iterdir() if path.is_dir())
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda path: path.name)
+def test_all_that_is_said_about_a_repository_is_what_was_expected(case: Path) -> None:
+    assert said_about(case) == (case / "expected.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", cases(), ids=lambda path: path.name)
+def test_a_good_case_has_no_error_and_every_other_case_has_one(case: Path) -> None:
+    errors = "error[" in (case / "expected.txt").read_text(encoding="utf-8")
+
+    # One good case is about an error of another host, which this one shrugs off.
+    assert (
+        errors != case.name.startswith("good_")
+        or case.name == "good_other_hosts_error_does_not_stop_this_one"
+    )
+
+
+def test_a_diagnostic_prints_its_place_only_as_far_as_it_is_known() -> None:
+    assert str(Diagnostic("a.yaml", 12, 9, "DG1203", "no")) == "a.yaml:12:9: error[DG1203]: no"
+    assert str(Diagnostic("a.yaml", None, None, "DG1503", "no")) == "a.yaml: error[DG1503]: no"
+    assert str(Diagnostic(None, None, None, "DG1505", "no")) == "error[DG1505]: no"
+
+
+if __name__ == "__main__":
+    for directory in cases():
+        (directory / "expected.txt").write_text(said_about(directory), encoding="utf-8")
