@@ -11,7 +11,7 @@ from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import Life, diff_life, diff_tombstone
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
-from reconciler.hotplug import diff_hotplug
+from reconciler.hotplug import diff_hotplug, diff_templates
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
@@ -89,6 +89,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
+        yield from diff_templates(domu, observed)
     yield from diff_disks(domu, domain, observed, life.owned)
     if domain is not None and domain.running and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)

@@ -6,13 +6,17 @@ from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
+from reconciler.guard import nftables
+from reconciler.guard.binding import Binding
 from reconciler.plan import Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT
 from reconciler.step import RemoveFile, WriteFile
-from state.facts import fact
+from state.desired import DomU, Vif
+from state.files import digest
 from state.observed import Observed
 
 PATH = f"/etc/xen/scripts/{HOTPLUG_SCRIPT}"
+TEMPLATES = "/var/lib/domgit/vifs"
 
 
 @cache
@@ -21,23 +25,51 @@ def script() -> str:
     return files("reconciler.guard").joinpath(HOTPLUG_SCRIPT).read_text(encoding="utf-8")
 
 
+def template_path(domu: DomU, vif: Vif) -> str:
+    """Where the script finds the binding of a vif that has no name of its own."""
+    return f"{TEMPLATES}/{domu.uuid}.{vif.index}.nft"
+
+
+def diff_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
+    """The changes that keep the bindings of unnamed vifs where the script finds them.
+
+    Their port is called vif<domid>.<index>, so nobody can bind it before the domain exists.
+    """
+    for vif in domu.vifs:
+        if vif.name is not None:
+            continue
+        path = template_path(domu, vif)
+        text = nftables.binding_script(
+            Binding("@PORT@", vif.mac, vif.addresses, domu.uuid, vif.index, vif.guard, domu.type == "hvm")
+        )
+        found = observed.files[path]
+        if found != text:
+            yield _file_change(path, found, text, 0o600, counts=f"domu.{domu.name}", uuid=domu.uuid)
+
+
 def diff_hotplug(observed: Observed) -> Iterator[Change]:
     """The change that puts our hotplug script in its place."""
     found = observed.files[PATH]
-    if found == script():
-        return
-    key = f"file:{PATH}"
-    yield Change(
-        address=f"file.{PATH}",
+    if found != script():
+        yield _file_change(PATH, found, script(), 0o755, counts=f"file.{PATH}", uuid=None)
+
+
+def _file_change(
+    path: str, found: str | None, text: str, mode: int, *, counts: str, uuid: str | None
+) -> Change:
+    key = f"file:{path}"
+    return Change(
+        address=f"file.{path}",
         actions=("create",) if found is None else ("update",),
         cause="intentional" if found is None else "corrective",
         impact="none",
         phase=Phase.PREPARE,
-        steps=(WriteFile(PATH, script(), 0o755),),
-        fingerprint=((key, fact(observed, key)),),
-        before={} if found is None else {"digest": fact(observed, key)},
-        after={"lines": len(script().splitlines())},
-        counts=(f"file.{PATH}",),
-        inverse=(RemoveFile(PATH),) if found is None else (WriteFile(PATH, found, 0o755),),
+        steps=(WriteFile(path, text, mode),),
+        fingerprint=((key, digest(found)),),
+        before={} if found is None else {"digest": digest(found)},
+        after={"digest": digest(text)},
+        counts=(counts,),
+        inverse=(RemoveFile(path),) if found is None else (WriteFile(path, found, mode),),
         layer=("file",),
+        uuid=uuid,
     )

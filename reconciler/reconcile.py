@@ -18,6 +18,7 @@ from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
 from reconciler.execute import Disk, Hands
 from reconciler.hotplug import PATH as HOTPLUG_PATH
+from reconciler.hotplug import template_path
 from reconciler.journal import Journal
 from reconciler.last_good import LastGood, advanced
 from reconciler.plan import Plan, Source
@@ -87,8 +88,9 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     """What of the file system matters to a plan from these."""
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]
     names = {domu.name for domu in domus} | {each.name for each in owned.values()}
+    templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs if vif.name is None}
     return Interest(
-        files=(HOTPLUG_PATH, MACHINE_ID, *(config_path(name) for name in sorted(names))),
+        files=(HOTPLUG_PATH, MACHINE_ID, *sorted(templates), *(config_path(name) for name in sorted(names))),
         images=tuple(sorted({disk.path for domu in domus for disk in domu.disks})),
     )
 

@@ -158,8 +158,8 @@ def _check_vif(
     if host is not None and vif.bridge not in {bridge.name for bridge in host.spec.bridges}:
         have = ", ".join(bridge.name for bridge in host.spec.bridges) or "none"
         yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
-        if not networks:
-            return  # of a bridge that is misspelt nobody knows the networks
+    else:
+        yield from _check_addresses(vif, networks, error)  # of a misspelt bridge nobody knows the networks
     if (
         host is not None
         and vif.name is not None
@@ -175,6 +175,9 @@ def _check_vif(
         yield Diagnostic(
             warning.file, warning.line, warning.column, warning.code, warning.message, about, "warning"
         )
+
+
+def _check_addresses(vif: Vif, networks: Sequence[Network], error: MakeError) -> Iterator[Diagnostic]:
     seen: set[Address] = set()
     for place, item in enumerate(vif.ips):
         address = getattr(item, "address", item)

@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
+import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,7 @@ def run(stage: Stage) -> tuple[int, int, int]:
 def _counts(report: Path) -> tuple[int, int, int]:
     if not report.exists():
         return 0, 0, 0
-    suite = ElementTree.parse(report).getroot().find("testsuite")  # noqa: S314  # pytest wrote it a moment ago
+    suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314  # pytest wrote it a moment ago
     if suite is None:
         return 0, 0, 0
     total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))

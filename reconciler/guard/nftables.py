@@ -52,6 +52,13 @@ def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
             found["own_target_net"].add(f'"{port}" . {first}-0x{int(network.broadcast_address):x}')
 
 
+def binding_script(binding: Binding) -> str:
+    """A script that adds one binding to a loaded guard."""
+    found: dict[str, set[str]] = {each.name: set() for each in SETS}
+    _bind(found, binding, binding.interface)
+    return "".join(statement("add", name, members) for name, members in sorted(found.items()))
+
+
 def full(guard: Guard, features: Features) -> str:
     """A script that loads the complete guard in one transaction, whatever of it is loaded already.
 

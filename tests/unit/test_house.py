@@ -68,14 +68,17 @@ def test_every_module_says_what_it_is_for() -> None:
 
 
 def test_only_the_command_line_prints_or_exits() -> None:
-    loud = []
+    loud: list[str] = []
     for path in sources():
         relative = path.relative_to(ROOT)
         if relative.parts[:2] == ("reconciler", "cli"):
             continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call) and ast.unparse(node.func) in {"print", "sys.exit", "exit"}:
-                loud.append(f"{relative}:{node.lineno}")
+        calls = (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call))
+        loud += [
+            f"{relative}:{call.lineno}"
+            for call in calls
+            if ast.unparse(call.func) in {"print", "sys.exit", "exit"}
+        ]
 
     assert loud == []
 

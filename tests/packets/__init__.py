@@ -1,0 +1,1 @@
+"""Real frames against the real kernel: who may send what through the guard."""
