@@ -21,6 +21,7 @@ from reconciler.hotplug import PATH as HOTPLUG_PATH
 from reconciler.hotplug import template_path
 from reconciler.journal import Journal
 from reconciler.last_good import LastGood, advanced
+from reconciler.lint import lint
 from reconciler.plan import Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
@@ -39,6 +40,10 @@ MACHINE_ID = "/etc/machine-id"
 
 class BusyError(Exception):
     """Somebody else is changing this host right now."""
+
+
+class DefectError(Exception):
+    """Our own plan breaks a rule that no plan may break."""
 
 
 class StaleError(Exception):
@@ -188,6 +193,7 @@ def apply(
     Raises:
         BusyError: somebody else is at it.
         StaleError: the reviewed plan no longer fits.
+        DefectError: the plan breaks a rule that no plan may break.
         ReadError: the host cannot be read; then nothing was changed.
         SpecError: the commit is refused and there is nothing to fall back to.
     """
@@ -198,6 +204,9 @@ def apply(
         plan = make_plan(situation, policy)
         if reviewed is not None:
             plan = restricted(plan, reviewed)
+        defects = lint(plan)
+        if defects:
+            raise DefectError(f"nothing was done; please report: {'; '.join(defects)}")
         apply_id, announce = _announcer(dom0)
         if plan.due:
             announce({"type": "plan", "by": by, "document": plan_document(plan, timestamp=dom0.timestamp())})

@@ -223,7 +223,7 @@ def _listen_address(value: object) -> Address:
         raise ValueError(f"{_shown(str(value))} is a prefix (expected one address)")
     if network.is_unspecified:  # every network that dom0 is in would reach the guest's screen
         raise ValueError(f"{_shown(str(value))} is every address of dom0 (expected one, such as 127.0.0.1)")
-    if network.is_multicast or network.is_reserved:
+    if network.is_multicast or network in _NO_GUESTS[4]:
         raise ValueError(f"{_shown(str(value))} is no address to listen on (expected such as 127.0.0.1)")
     return network
 

@@ -17,7 +17,7 @@ import click
 from reconciler.config import DEFAULT, Config, ConfigError, load
 from reconciler.execute import ApplyError, HostDisk
 from reconciler.journal import JournalError
-from reconciler.reconcile import BusyError, Dom0, StaleError
+from reconciler.reconcile import BusyError, DefectError, Dom0, StaleError
 from reconciler.secret import revealed
 from schemas.diagnostic import SpecError
 from state import mirror
@@ -78,7 +78,7 @@ def told() -> Iterator[None]:
         yield
     except SpecError as exc:
         raise Failed(f"the repository has errors:\n{exc}") from exc
-    except (ReadError, ConfigError, JournalError, BusyError, ApplyError) as exc:
+    except (ReadError, ConfigError, JournalError, BusyError, ApplyError, DefectError) as exc:
         raise Failed(str(exc)) from exc
     except StaleError as exc:
         raise Failed(f"stale plan: {exc}", 3) from exc

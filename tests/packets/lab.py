@@ -1,0 +1,249 @@
+"""The bench: dom0's bridge with two guests, a port nobody declared, and an uplink with a gateway behind it."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import struct
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from state.links import read_fdb
+from tests.packets import frames
+from tests.packets.namespaces import Namespace
+from tests.packets.parties import BRIDGE, DOM0, GATEWAY, UNKNOWN, A, B, Party
+
+ETH_P_ALL = 3
+SOL_PACKET, PACKET_IGNORE_OUTGOING = 263, 23
+SO_RCVBUFFORCE = 33
+BUFFER_BYTES = 64 * 1024 * 1024
+DEADLINE_S = 5.0
+# The port that forged datagrams to dom0 go to; something listens there, so that delivery shows as delivery.
+LISTENING = 4321
+_MARK = b"end of the observation "
+_BROADCAST = "ff:ff:ff:ff:ff:ff"
+_TAGS = {0x8100, 0x88A8}
+_ETHERNET_BYTES = 14
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a frame did: which observers it reached, and which entries of dom0's tables are new or altered."""
+
+    where: frozenset[str]
+    forwarding: Mapping[str, str] = field(default_factory=dict)
+    neighbors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def nothing(self) -> bool:
+        """No trace of it anywhere."""
+        return not (self.where or self.forwarding or self.neighbors)
+
+
+class Lab:
+    """The bench. Observers are named by their port; dom0 is the bridge's name."""
+
+    def __init__(self) -> None:
+        # Frames then pass bridge and sockets in the order they are sent: an observation ends with a marker.
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        self.dom0 = Namespace()
+        self._serial = itertools.count(1)
+        self._guests: dict[str, Namespace] = {}
+        self.sockets: dict[str, socket.socket] = {}
+        self._build_bridge()
+        for party in (GATEWAY, A, B, UNKNOWN):
+            self.plug(party.port, party.mac)
+        with self.dom0.inside():
+            self.sockets[BRIDGE] = _raw_socket(BRIDGE)
+            self._listeners = (_listener(socket.AF_INET), _listener(socket.AF_INET6))
+
+    def _build_bridge(self) -> None:
+        # Without their own chatter on the ports; the bridge itself speaks IPv6 at once, and no source is refused.
+        self.dom0.sysctl(ipv6__conf__default__disable_ipv6=1, ipv4__conf__all__rp_filter=0, ipv4__conf__default__rp_filter=0)
+        # Snooping off: the bridge would drop malformed IGMP and MLD by itself and so hide what a guard lets through.
+        options = ("stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
+        self.dom0.must("ip", "link", "add", BRIDGE, "address", DOM0.mac, "type", "bridge", *options)
+        self.dom0.sysctl(
+            ipv6__conf__xenbr0__disable_ipv6=0,
+            ipv6__conf__xenbr0__accept_dad=0,
+            ipv6__conf__xenbr0__accept_ra=0,
+        )
+        lines = f"link set lo up\nlink set {BRIDGE} up\naddress add {DOM0.v4}/24 dev {BRIDGE}\naddress add {DOM0.v6}/64 dev {BRIDGE}\n"
+        self.dom0.must("ip", "-batch", "-", stdin=lines)
+
+    def plug(self, port: str, hardware: str, *, bridge: str = BRIDGE) -> None:
+        """A new port of the bridge, with a silent party behind it."""
+        guest = self._guests.setdefault(port, Namespace())
+        guest.sysctl(ipv6__conf__default__disable_ipv6=1, ipv6__conf__all__disable_ipv6=1)
+        self.dom0.must(
+            "ip", "link", "add", port, "address", "fe:ff:ff:ff:ff:ff", "type", "veth",
+            "peer", "name", "eth0", "address", hardware, "netns", guest.path,
+        )  # fmt: skip
+        guest.must("ip", "link", "set", "eth0", "arp", "off", "up")
+        self.dom0.must("ip", "link", "set", port, "master", bridge, "up")
+        with guest.inside():
+            self.sockets[port] = _raw_socket("eth0")
+
+    def unplug(self, port: str) -> None:
+        """The port and its party gone."""
+        self.sockets.pop(port).close()
+        self.dom0.must("ip", "link", "del", port)
+        self._guests.pop(port).close()
+
+    def close(self) -> None:
+        """Everything gone; the kernel removes what was in the namespaces."""
+        for each in (*self.sockets.values(), *self._listeners):
+            each.close()
+        for namespace in (*self._guests.values(), self.dom0):
+            namespace.close()
+
+    def filter_by_iptables(self, enabled: bool) -> bool:
+        """Turns br_netfilter on or off for the bridge; whether the kernel has it."""
+        try:
+            self.dom0.sysctl(
+                bridge__bridge_nf_call_iptables=enabled,
+                bridge__bridge_nf_call_ip6tables=enabled,
+                bridge__bridge_nf_call_arptables=enabled,
+            )
+        except OSError:
+            return False
+        return True
+
+    def load(self, script: str) -> None:
+        """Gives nft a script that has to succeed."""
+        self.dom0.must("nft", "-f", "-", stdin=script)
+
+    def clear(self) -> None:
+        """No rules at all, and every port an ordinary one."""
+        self.dom0.must("nft", "flush", "ruleset")
+        for port in self._guests:
+            self.dom0.must("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off")
+            self.dom0.must("ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush")
+
+    def restore(self) -> None:
+        """The bridge and dom0 know again who is where, as after a moment of ordinary traffic."""
+        known = [
+            f"neigh replace {address} lladdr {party.mac} dev {BRIDGE} nud stale"
+            for party in (B, GATEWAY)
+            for address in (party.v4, party.v6)
+        ]
+        self.dom0.must("ip", "-batch", "-", stdin="\n".join([f"neigh flush dev {BRIDGE}", *known, ""]))
+        for party in (A, B, GATEWAY):
+            packet = frames.arp(1, (party.mac, party.v4), ("00:00:00:00:00:00", party.v4))
+            self.sockets[party.port].send(frames.ethernet(_BROADCAST, party.mac, frames.ARP, packet))
+
+    def send(self, frame: bytes, sender: Party = A) -> Seen:
+        """What becomes of one frame, with a look at dom0's tables before and after."""
+        self.restore()
+        before = self.forwarding(), self.neighbors()
+        where = self.send_all([frame], sender)[0]
+        after = self.forwarding(), self.neighbors()
+        return Seen(where, *(dict(set(new.items()) - set(old.items())) for old, new in zip(before, after, strict=True)))
+
+    def send_all(self, batch: Sequence[bytes], sender: Party = A) -> list[frozenset[str]]:
+        """For each frame the observers it reached."""
+        self.drain()
+        found: list[frozenset[str]] = []
+        for frame in batch:
+            self.sockets[sender.port].send(frame)
+            mark = self._mark()
+            where = {
+                observer
+                for observer, ear in self.sockets.items()
+                if observer != sender.port and any(_same(got, frame) for got in _until(ear, mark))
+            }
+            if any(data in frame for ear in self._listeners for data in _waiting(ear)):
+                where.add(BRIDGE)
+            found.append(frozenset(where))
+        return found
+
+    def _mark(self) -> bytes:
+        # From two parties, because nobody hears himself.
+        text = _MARK + struct.pack("!Q", next(self._serial))
+        for party in (B, GATEWAY):
+            datagram = frames.udp(party.v4, "255.255.255.255", (9, 9), text)
+            packet = frames.ipv4(party.v4, "255.255.255.255", frames.UDP, datagram)
+            self.sockets[party.port].send(frames.ethernet(_BROADCAST, party.mac, frames.IPV4, packet))
+        return text
+
+    def drain(self, observers: Iterable[str] = ()) -> None:
+        """Forgets what was heard so far."""
+        for observer in tuple(observers) or tuple(self.sockets):
+            _waiting(self.sockets[observer])
+        for ear in self._listeners:
+            _waiting(ear)
+
+    def heard(self, observer: str) -> list[bytes]:
+        """All frames an observer has heard since it was last asked."""
+        return _waiting(self.sockets[observer])
+
+    def forwarding(self) -> dict[str, str]:
+        """The port that the bridge sends to, by MAC."""
+        return {entry.mac: entry.port for entry in read_fdb(self.dom0)}
+
+    def neighbors(self) -> dict[str, str]:
+        """The MAC that dom0 sends to, by address."""
+        entries = json.loads(self.dom0.must("ip", "-j", "neigh", "show", "dev", BRIDGE))
+        return {entry["dst"]: entry["lladdr"] for entry in entries if "lladdr" in entry}
+
+
+def _raw_socket(device: str) -> socket.socket:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
+    raw.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
+    raw.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, BUFFER_BYTES)
+    raw.bind((device, 0))
+    return raw
+
+
+def _listener(family: socket.AddressFamily) -> socket.socket:
+    ear = socket.socket(family, socket.SOCK_DGRAM)
+    if family == socket.AF_INET6:
+        ear.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    ear.bind(("", LISTENING))
+    return ear
+
+
+def _waiting(ear: socket.socket) -> list[bytes]:
+    got = []
+    while True:
+        try:
+            got.append(ear.recv(65536, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            return got
+
+
+def _until(ear: socket.socket, mark: bytes) -> list[bytes]:
+    """What arrived before the marker.
+
+    Raises:
+        TimeoutError: the marker did not arrive: legal broadcasts are lost.
+    """
+    got = []
+    ear.settimeout(DEADLINE_S)
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        got.append(ear.recv(65536))
+        if mark in got[-1]:
+            return got[:-1]
+    raise TimeoutError
+
+
+def _same(received: bytes, sent: bytes) -> bool:
+    """Whether it is that frame: the kernel keeps VLAN tags apart, and br_netfilter cuts what is behind an IP packet."""
+    candidate = sent
+    for _ in range(3):
+        if len(received) >= _ETHERNET_BYTES and candidate.startswith(received):
+            return True
+        if int.from_bytes(candidate[12:14], "big") not in _TAGS:
+            return False
+        candidate = candidate[:12] + candidate[16:]
+    return False
+
+
+def has_br_netfilter() -> bool:
+    """Whether this kernel can pass bridged frames through iptables."""
+    return Path("/proc/sys/net/bridge/bridge-nf-call-iptables").exists()
