@@ -19,7 +19,7 @@ from state.run import Completed, ReadError
 
 log = logging.getLogger(__name__)
 Announce = Callable[[Mapping[str, Any]], None]
-Observe = Callable[[], Observed]
+Observe = Callable[[Iterable[str]], Observed]  # as much as the facts with these names need
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Converger:
         if not fingerprint:
             return None
         try:
-            observed = self.observe()
+            observed = self.observe(key for key, _ in fingerprint)
             moved = [
                 f"{key} was {value or 'absent'}, is {now or 'absent'}"
                 for key, value in fingerprint
@@ -148,7 +148,7 @@ class Converger:
         if not expect:
             return None
         try:
-            observed = self.observe()
+            observed = self.observe(key for key, _ in expect)
             missing = [
                 f"{key} is {now or 'absent'} (expected {value if value != '*' else 'anything'}{'' if value else 'absent'})"
                 for key, value in expect

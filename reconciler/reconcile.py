@@ -31,7 +31,7 @@ from reconciler.secret import masked
 from schemas.diagnostic import SpecError
 from state.desired import Desired
 from state.files import Files
-from state.observed import Interest, Observed, observe
+from state.observed import Interest, Observed, observe, observe_for
 from state.run import ReadError, Runner
 from state.source import Reading
 
@@ -212,7 +212,11 @@ def apply(
             announce({"type": "plan", "by": by, "document": plan_document(plan, timestamp=dom0.timestamp())})
         outcome = Outcome()
         hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
-        converger = Converger(hands, lambda: look(dom0, desired, source, last).observed, announce)
+        converger = Converger(
+            hands,
+            lambda keys: _masked(observe_for(dom0.runner, dom0.files, keys), dom0.paths.secrets),
+            announce,
+        )
         stuck = converger.remove(plan, outcome)
         if stuck:
             # What could not be stopped still has its addresses: plan again with that known.

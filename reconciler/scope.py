@@ -53,8 +53,9 @@ def scope(situation: Situation) -> Scope:
     wanted = [domu for domu in domus if domu.state != "absent"]
     retained: list[DomU] = []
     notes = list(_never_applied(situation))
+    specified = {domu.uuid for domu in domus}
     for uuid, owned in sorted(situation.ledger.items(), key=lambda item: item[1].name):
-        if uuid not in {domu.uuid for domu in domus}:
+        if uuid not in specified:
             note, keeps_converging = _without_file(situation, uuid, owned.name)
             notes.append(note)
             before = situation.applied.get(uuid)

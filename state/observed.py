@@ -127,6 +127,31 @@ def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
     )
 
 
+def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
+    """As much as the facts named by `keys` need, read anew; the rest is empty and says nothing.
+
+    Raises:
+        ReadError: as observe.
+    """
+    wanted: dict[str, list[str]] = {}
+    for key in keys:
+        kind, _, rest = key.partition(":")
+        wanted.setdefault(kind, []).append(rest)
+    of_domains = bool(wanted.keys() & {"domain", "name", "memory", "vcpus", "staged", "vif"})
+    return Observed(
+        domains=observe_domains(runner, files)[0] if of_domains else (),
+        links={},
+        ports=links.read_ports(runner) if "port" in wanted else {},
+        fdb=links.read_fdb(runner) if "port" in wanted else (),
+        guard=nft.read_table(runner) if "guard" in wanted else None,
+        features=Features(ibrname=False),
+        files={path: files.read_text(path) for path in wanted.get("file", ())},
+        images={path: files.stat(path) for path in wanted.get("image", ())},
+        holders={},
+        monitors=frozenset(),
+    )
+
+
 def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
     """All domUs by domid, and staged configurations that outlived theirs.
 
@@ -140,6 +165,9 @@ def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], t
         for name in files.names(USERDATA)
         if (match := _STAGED.fullmatch(name))
     }
+    by_domid: dict[int, list[BackendVif]] = {}
+    for vif in vifs:
+        by_domid.setdefault(vif.domid, []).append(vif)
     domains = []
     for row in rows:
         uuid = uuids.get(row.domid)
@@ -155,7 +183,7 @@ def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], t
                 dying=row.dying,
                 shutdown=row.shutdown,
                 saved=_same(saved.get(row.domid), uuid),
-                vifs=tuple(vif for vif in vifs if vif.domid == row.domid),
+                vifs=tuple(by_domid.get(row.domid, ())),
                 staged=None if path is None else files.read_text(path),
             )
         )

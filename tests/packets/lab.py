@@ -209,9 +209,10 @@ def _listener(family: socket.AddressFamily) -> socket.socket:
 
 def _waiting(ear: socket.socket) -> list[bytes]:
     got = []
+    ear.settimeout(0)
     while True:
         try:
-            got.append(ear.recv(65536, socket.MSG_DONTWAIT))
+            got.append(ear.recv(65536))
         except BlockingIOError:
             return got
 

@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import HostView, check_fleet, view
-from schemas.layout import Place, place
-from schemas.tree import Tree
+from schemas.fleet import HostView, view
 from state.worktree import read_worktree
-from state.yaml_reader import read_yaml
+from tests.unit.fleets import fleet_of
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "spec"
 
@@ -22,15 +20,7 @@ CASES = Path(__file__).resolve().parents[1] / "cases" / "spec"
 def said_about(repository: Path) -> str:
     """All diagnostics, then what each host makes of them."""
     _, contents, problems = read_worktree(str(repository))
-    trees: dict[str, Tree] = {}
-    found = list(problems)
-    for file, data in contents.items():
-        if isinstance(place(file), Place):
-            tree, more = read_yaml(file, data)
-            found += more
-            if tree is not None:
-                trees[file] = tree
-    fleet = check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+    fleet = fleet_of(contents, problems)
     lines = [str(each) for each in fleet.diagnostics]
     lines += [
         f"{name}: {outcome(view(fleet, name))}"

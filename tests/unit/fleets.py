@@ -1,0 +1,61 @@
+"""Fleets made from texts, as the reader makes them from files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from schemas.diagnostic import Diagnostic
+from schemas.fleet import Fleet, check_fleet
+from schemas.layout import Place, place
+from schemas.tree import Tree
+from state.yaml_reader import read_yaml
+
+HOST = """apiVersion: domgit/v1
+kind: Host
+metadata: {{name: {name}}}
+spec: {{mode: enforce, bridges: [{{name: xenbr0, uplinks: [eth0]}}]}}
+"""
+NETWORK = """apiVersion: domgit/v1
+kind: Network
+metadata: {{name: {name}}}
+spec: {{subnet: "{subnet}", gateway: "{gateway}", bridge: xenbr0}}
+"""
+DOMU = """apiVersion: domgit/v1
+kind: DomU
+metadata: {{name: {name}}}
+spec:
+  type: pv
+  memory: 256MiB
+  boot: {{run: {{kernel: /srv/xen/vmlinuz}}}}
+  disks: [{{vdev: xvda, path: /srv/xen/images/{name}.img, size: 1GiB}}]
+  vifs: [{vifs}]
+"""
+
+
+def host(name: str = "dom0-a") -> dict[str, str]:
+    """The file of a host with one bridge."""
+    return {f"hosts/{name}/host.yaml": HOST.format(name=name)}
+
+
+def network(name: str, subnet: str, gateway: str) -> dict[str, str]:
+    """The file of a network on that bridge."""
+    return {f"networks/{name}.yaml": NETWORK.format(name=name, subnet=subnet, gateway=gateway)}
+
+
+def domu(name: str, *vifs: str, host: str = "dom0-a") -> dict[str, str]:
+    """The file of a domU with these vifs, each in flow style without its bridge."""
+    items = ", ".join(f"{{bridge: xenbr0, {vif}}}" for vif in vifs)
+    return {f"hosts/{host}/domus/{name}.yaml": DOMU.format(name=name, vifs=items)}
+
+
+def fleet_of(contents: Mapping[str, bytes | str], problems: tuple[Diagnostic, ...] = ()) -> Fleet:
+    """The fleet that these files describe; `problems` are of files that could not be read."""
+    trees: dict[str, Tree] = {}
+    found = list(problems)
+    for file, data in contents.items():
+        if isinstance(place(file), Place):
+            tree, more = read_yaml(file, data.encode() if isinstance(data, str) else data)
+            found += more
+            if tree is not None:
+                trees[file] = tree
+    return check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)

@@ -1,0 +1,134 @@
+"""What may be claimed once, and whom a conflict holds back."""
+
+from __future__ import annotations
+
+import time
+from ipaddress import IPv4Network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from schemas.claims import eui64_link_local, uuid_of
+from schemas.fleet import view
+from tests.unit.fleets import domu, fleet_of, host, network
+
+NETWORK = network("a", "10.0.0.0/16", "10.0.0.1")
+
+
+def test_the_link_local_address_is_the_one_that_rfc_4291_forms() -> None:
+    assert str(eui64_link_local("34:56:78:9a:bc:de")[0]) == "fe80::3656:78ff:fe9a:bcde"
+    assert str(eui64_link_local("00:16:3e:7c:1f:6e")[0]) == "fe80::216:3eff:fe7c:1f6e"
+
+
+def test_the_default_uuid_follows_from_the_name() -> None:
+    (claimant,) = fleet_of({**host(), **domu("vm01")}).domus
+
+    assert uuid_of(claimant.domu) == "e608ed38-c1b9-532e-a769-0156b41e19e1"
+
+
+# Small blocks, so that most of them meet.
+BLOCKS = st.builds(
+    lambda length, number: IPv4Network((0x0A000100 | (number << (32 - length)) & 0xFF, length)),
+    st.integers(min_value=26, max_value=32),
+    st.integers(min_value=0, max_value=255),
+)
+CLAIMS = st.lists(
+    st.tuples(st.integers(min_value=0, max_value=3), BLOCKS, st.booleans()), min_size=1, max_size=8
+)
+
+
+@given(CLAIMS)
+def test_two_vifs_conflict_exactly_when_their_addresses_meet_and_are_not_both_shared(
+    claims: list[tuple[int, IPv4Network, bool]],
+) -> None:
+    claims = [(vif, block, shared and block.prefixlen == 32) for vif, block, shared in claims]
+    claims = list({(vif, block): (vif, block, shared) for vif, block, shared in claims}.values())
+    files = {**host(), **NETWORK}
+    for vif in range(4):
+        items = ", ".join(
+            f"{{address: {block[0]}, shared: true}}" if shared else str(block)
+            for owner, block, shared in claims
+            if owner == vif
+        )
+        files |= domu(f"vm{vif}", f"mac: 00:16:3e:00:00:0{vif}, ips: [{items}]")
+
+    found = {each.code for each in fleet_of(files).diagnostics}
+
+    meet = any(
+        one[0] != other[0] and one[1].overlaps(other[1]) and not (one[2] and other[2])
+        for one in claims
+        for other in claims
+    )
+    assert found == ({"DG1304"} if meet else set())
+
+
+@pytest.mark.parametrize("order", [("aa", "bb"), ("bb", "aa")])
+def test_a_conflict_between_hosts_holds_back_both_and_no_third(order: tuple[str, str]) -> None:
+    files = {**host("aa"), **host("bb"), **host("cc"), **NETWORK}
+    for name, where in zip(("one", "two"), order, strict=True):
+        files |= domu(name, "mac: 00:16:3e:00:00:01", host=where)
+    files |= domu("three", "mac: 00:16:3e:00:00:03", host="cc")
+
+    fleet = fleet_of(files)
+
+    assert {name: view(fleet, name).refused for name in ("aa", "bb", "cc")} == {
+        "aa": True,
+        "bb": True,
+        "cc": False,
+    }
+
+
+def test_what_a_faulty_domu_claims_is_reported_and_holds_back_that_one_only() -> None:
+    files = {
+        **host(),
+        **NETWORK,
+        **domu("good", "mac: 00:16:3e:00:00:01"),
+        **domu("odd", "mac: 00:16:3e:00:00:01"),
+    }
+    files["hosts/dom0-a/domus/odd.yaml"] += "  maxMemory: 1MiB\n"
+
+    seen = view(fleet_of(files), "dom0-a")
+
+    assert not seen.refused
+    assert seen.held == ("odd",)
+    assert [claimant.name for claimant in seen.domus] == ["good"]
+    assert {"DG1205", "DG1303"} <= {each.code for each in seen.diagnostics}
+
+
+def test_a_domu_that_lives_on_another_host_is_seen_from_here() -> None:
+    files = {**host("aa"), **host("bb"), **domu("one", host="bb")}
+
+    (uuid,) = (uuid_of(claimant.domu) for claimant in fleet_of(files).domus)
+
+    assert view(fleet_of(files), "aa").elsewhere == {uuid: "bb"}
+    assert view(fleet_of(files), "bb").elsewhere == {}
+
+
+def test_a_host_that_is_not_in_the_repository_has_nothing_to_do() -> None:
+    seen = view(fleet_of({**host("aa")}), "bb")
+
+    assert seen.refused
+    assert seen.host is None
+    assert seen.domus == ()
+
+
+def test_a_thousand_claimants_of_one_address_are_a_thousand_problems_not_a_million() -> None:
+    files = {**host(), **NETWORK}
+    for number in range(1000):
+        mac = f"00:16:3e:00:{number >> 8:02x}:{number & 255:02x}"
+        files |= domu(f"vm{number}", f"mac: {mac}, ips: [10.0.1.1, 10.0.2.0/24]")
+
+    started = time.monotonic()
+    found = fleet_of(files).diagnostics
+
+    assert len(found) == 2 * 999
+    assert time.monotonic() - started < 20  # a few tenths of a second; quadratic, it would be minutes
+
+
+def test_addresses_of_different_versions_never_meet() -> None:
+    files = {**host(), **NETWORK, **network("b", "2001:db8::/64", "2001:db8::1")}
+    files |= domu("one", "mac: 00:16:3e:00:00:01, ips: [10.0.1.1]")
+    files |= domu("two", "mac: 00:16:3e:00:00:02, ips: ['2001:db8::a00:101']")
+
+    assert fleet_of(files).diagnostics == ()
