@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from reconciler.scope import SHUTDOWN_GRACE_S
+
 DEFAULT = Path("/etc/domgit/domgit.toml")
 _KNOWN = {
     "": {"host"},
@@ -71,6 +73,7 @@ class Config:
     interval_s: float = 60.0
     allowed_signers: Path | None = None
     paths: Paths = field(default_factory=Paths)
+    shutdown_grace_s: float = SHUTDOWN_GRACE_S
 
 
 def load(path: Path | None) -> Config:
@@ -101,21 +104,26 @@ def _config(content: dict[str, Any], path: Path) -> Config:
         for key, value in values.items():
             if not isinstance(value, str):
                 raise ConfigError(f"{path}: {table}.{key}: {value!r} is no text")
-    repo, paths = tables.get("repo", {}), tables.get("paths", {})
+    repo, paths, tools = (tables.get(name, {}) for name in ("repo", "paths", "tools"))
     defaults = Config()
     signers = repo.get("allowed_signers")
     return Config(
         host=top.get("host"),
         url=repo.get("url"),
         branch=repo.get("branch", defaults.branch),
-        interval_s=_seconds(repo["interval"], path) if "interval" in repo else defaults.interval_s,
+        interval_s=_seconds(repo["interval"], path, "repo.interval")
+        if "interval" in repo
+        else defaults.interval_s,
         allowed_signers=None if signers is None else Path(signers),
         paths=Paths(**{key: Path(value) for key, value in paths.items()}),
+        shutdown_grace_s=_seconds(tools["shutdown_grace"], path, "tools.shutdown_grace")
+        if "shutdown_grace" in tools
+        else defaults.shutdown_grace_s,
     )
 
 
-def _seconds(text: str, path: Path) -> float:
+def _seconds(text: str, path: Path, key: str) -> float:
     match = _DURATION.fullmatch(text)
     if match is None:
-        raise ConfigError(f"{path}: repo.interval: {text!r} is no duration (expected such as 60s or 5m)")
+        raise ConfigError(f"{path}: {key}: {text!r} is no duration (expected such as 60s or 5m)")
     return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])

@@ -30,7 +30,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         items += diff_tombstone(_life(situation, domu))
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
-    changes = _whole(apply_policy(changes, situation.desired, situation.ledger, policy))
+    changes = _whole(apply_policy(changes, situation, policy))
     guarded = without_refused(_remaining(found, changes), changes, situation)
     guard = [*diff_guard(situation, guarded, _held(situation, changes))]
     changes = _unguarded([*changes, *(item for item in guard if isinstance(item, Change))])
@@ -77,6 +77,7 @@ def _life(situation: Situation, domu: DomU) -> Life:
         owned=situation.ledger.get(domu.uuid),
         before=situation.applied.get(domu.uuid),
         observed=situation.observed,
+        grace_s=situation.grace_s,
     )
 
 

@@ -15,8 +15,6 @@ from state.observed import Domain, Observed
 
 # A hotplug script may take 40 s, a bootloader 120 s; an `xl create` that is killed midway leaves a paused half.
 CREATE_TIMEOUT_S = 200.0
-# Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
-SHUTDOWN_GRACE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +26,7 @@ class Life:
     owned: Owned | None
     before: DomU | None
     observed: Observed
+    grace_s: float
 
     @property
     def address(self) -> str:
@@ -128,7 +127,7 @@ def _create(life: Life, *, cause: Cause) -> Change:
             "ips": [str(address) for vif in domu.vifs for address in vif.addresses],
         },
         counts=(life.address,),
-        inverse=(StopDomain(domu.uuid, None, SHUTDOWN_GRACE_S),),
+        inverse=(StopDomain(domu.uuid, None, life.grace_s),),
         expect=((f"domain:{domu.uuid}", "*"), *vifs),
         reason="domain_not_running" if cause == "corrective" else None,
         uuid=domu.uuid,
@@ -215,7 +214,7 @@ def _stop(life: Life, domain: Domain) -> Change:
         cause="corrective" if life.before is not None and life.before.state == "halted" else "intentional",
         impact="restart",
         phase=Phase.REMOVE,
-        steps=(StopDomain(domu.uuid, domain.domid, SHUTDOWN_GRACE_S),),
+        steps=(StopDomain(domu.uuid, domain.domid, life.grace_s),),
         fingerprint=(life.fact("domain"),),
         before={"state": "running"},
         after={"state": "halted"},
@@ -236,7 +235,7 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         return
     steps: list[Step] = []
     if domain is not None:
-        steps.append(StopDomain(domu.uuid, domain.domid, SHUTDOWN_GRACE_S))
+        steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
     path = config_path(domu.name)
     if life.observed.files[path] is not None:
         steps.append(RemoveFile(path))

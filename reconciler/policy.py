@@ -5,12 +5,13 @@ Everything withheld stays in the plan with its reason; nothing else in the plan 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from reconciler.ledger import Ledger
 from reconciler.plan import IMPACTS, Change, Impact
+from reconciler.scope import Situation
 from state.desired import Desired, DomU
 
 Disruption = Literal["none", "link", "reboot"]
@@ -26,12 +27,11 @@ class Policy:
     disruption: Disruption | None = None
 
 
-def apply_policy(
-    changes: Sequence[Change], desired: Desired, ledger: Ledger, policy: Policy
-) -> tuple[Change, ...]:
+def apply_policy(changes: Sequence[Change], situation: Situation, policy: Policy) -> tuple[Change, ...]:
     """The changes, with those withheld that the host's limits, modes and protections do not allow."""
+    desired, ledger = situation.desired, situation.ledger
     domus = {domu.uuid: domu for domu in desired.domus}
-    over_limit = _over_limits(changes, desired)
+    over_limit = _over_limits(changes, situation)
     return tuple(
         _judge(change, domus.get(change.uuid or ""), desired, ledger, policy, over_limit)
         for change in changes
@@ -65,15 +65,20 @@ def _judge(
     return change
 
 
-def _over_limits(changes: Iterable[Change], desired: Desired) -> Mapping[str, str]:
+def _over_limits(changes: Sequence[Change], situation: Situation) -> Mapping[str, str]:
     """The limits that the plan as a whole would pass, by kind, with the reason."""
     over = {}
-    limits = desired.host.limits
+    limits = situation.desired.host.limits
     removals = [change for change in changes if change.reason == "tombstone" and change.blocked is None]
     if len(removals) > limits.absent:
         over["absent"] = f"{len(removals)} domUs would be removed at once, limits.absent is {limits.absent}"
     detaches = sum(1 for change in changes if _detaches(change) and change.blocked is None)
-    all_vifs = sum(len(domu.vifs) for domu in desired.domus)
+    alive = [
+        situation.observed.by_uuid[uuid] for uuid in situation.ledger if uuid in situation.observed.by_uuid
+    ]
+    all_vifs = max(
+        sum(len(domu.vifs) for domu in situation.desired.domus), sum(len(domain.vifs) for domain in alive)
+    )
     allowed = max(1, all_vifs * limits.detach_percent // 100)
     if detaches > allowed:
         over["detach"] = f"{detaches} vifs would be detached at once, limits.detach allows {allowed}"

@@ -26,7 +26,7 @@ from reconciler.plan import Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
 from reconciler.render_xl import config_path
-from reconciler.scope import Situation, scope
+from reconciler.scope import SHUTDOWN_GRACE_S, Situation, scope
 from reconciler.secret import masked
 from schemas.diagnostic import SpecError
 from state.desired import Desired
@@ -60,6 +60,7 @@ class Dom0:
     paths: Paths
     sleep: Callable[[float], None]
     monotonic: Callable[[], float]
+    grace_s: float = SHUTDOWN_GRACE_S
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     def timestamp(self) -> str:
@@ -119,6 +120,7 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         observed=_masked(observed, dom0.paths.secrets),
         ledger=owned,
         last=None if last is None else last.desired,
+        grace_s=dom0.grace_s,
     )
 
 

@@ -10,13 +10,16 @@ from reconciler.plan import Note, Source
 from state.desired import Desired, DomU
 from state.observed import Observed
 
+# Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
+SHUTDOWN_GRACE_S = 120.0
+
 
 @dataclass(frozen=True, slots=True)
 class Situation:
     """All that one plan is made from.
 
     `last` is what was last applied here. `stuck` are the uuids whose removal failed in this very pass:
-    they count as alive, with all that they claim.
+    they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down.
     """
 
     desired: Desired
@@ -25,6 +28,7 @@ class Situation:
     ledger: Ledger
     last: Desired | None = None
     stuck: frozenset[str] = frozenset()
+    grace_s: float = SHUTDOWN_GRACE_S
 
     @property
     def applied(self) -> Mapping[str, DomU]:

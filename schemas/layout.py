@@ -35,7 +35,8 @@ class Place:
 def shown_path(path: bytes) -> str:
     """A path as text that a terminal only prints; what is escaped here matches no place of ours."""
     text = path.decode("utf-8", "backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+    # ascii(), no codec: those are imported when first used, which the confined child no longer may.
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def place(file: str) -> Place | Diagnostic | None:

@@ -18,6 +18,8 @@ from typing import Any
 from state.git_objects import COMMIT_ID, GitError, run_git
 from state.spec_reader import confine
 
+# Texts of 10,000 VPSs with years of history pack into far less; a bomb stops here, not when the disk is full.
+PACK_LIMIT_BYTES = 1024**3
 # Written anew each time: a mirror has no settings of its own that could start something.
 _CONFIG = "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = true\n"
 # What git says when the next attempt may go better. All else is for a human.
@@ -34,7 +36,7 @@ _NO_PASSWORD = re.compile(
 def main() -> None:
     """Answer one request."""
     request = json.load(sys.stdin)
-    confine(keep_capabilities=False)
+    confine(keep_capabilities=False, file_limit_bytes=PACK_LIMIT_BYTES)
     try:
         answer = fetch_into(Path(request["mirror"]), url=request["url"], branch=request["branch"])
     except GitError as exc:
@@ -73,9 +75,9 @@ def _prepare(mirror: Path) -> None:
         for left in mirror.glob(pattern):
             if left.name != "domgit.lock":
                 left.unlink(missing_ok=True)
-    (mirror / "config").write_text(_CONFIG, encoding="ascii")
+    (mirror / "config").write_text(_CONFIG, encoding="utf-8")
     if not (mirror / "HEAD").exists():
-        (mirror / "HEAD").write_text("ref: refs/heads/none\n", encoding="ascii")
+        (mirror / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
 
 
 def _tip(mirror: Path, branch: str) -> str | None:

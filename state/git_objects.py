@@ -6,8 +6,10 @@ GitPython is imported here and nowhere else. It starts git with constant argumen
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -210,11 +212,7 @@ def _blobs(repo: git.Repo, blobs: list[str]) -> Mapping[str, bytes]:
     """The contents by id, through one process."""
     if not blobs:
         return {}
-    with os.fdopen(os.memfd_create("blobs"), "w+b") as request:
-        request.write("".join(f"{blob}\n" for blob in blobs).encode())
-        request.flush()
-        request.seek(0)
-        answer = _bytes(repo, ["git", "cat-file", "--batch", "--buffer"], request)
+    answer = _answer(repo, "".join(f"{blob}\n" for blob in blobs).encode())
     contents = {}
     position = 0
     for blob in blobs:
@@ -226,6 +224,22 @@ def _blobs(repo: git.Repo, blobs: list[str]) -> Mapping[str, bytes]:
         contents[blob] = answer[end + 1 : end + 1 + size]
         position = end + 1 + size + 1
     return contents
+
+
+def _answer(repo: git.Repo, request: bytes) -> bytes:
+    """What `git cat-file --batch` says to a request, fed through a pipe: this process may write no file at all."""
+    read_end, write_end = os.pipe()
+
+    def feed() -> None:
+        with os.fdopen(write_end, "wb") as pipe, contextlib.suppress(BrokenPipeError):
+            pipe.write(request)
+
+    feeder = threading.Thread(target=feed, daemon=True)
+    with os.fdopen(read_end, "rb") as stdin:
+        feeder.start()
+        answer = _bytes(repo, ["git", "cat-file", "--batch", "--buffer"], stdin)
+    feeder.join()
+    return answer
 
 
 def _text(repo: git.Repo, argv: list[str]) -> str:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from state.run import ReadError, Runner
 from state.source import NOBODY, as_user, git_environment
@@ -88,6 +88,8 @@ def local_path(url: str) -> str | None:
         if parts.netloc not in {"", "localhost"}:
             raise ReadError(f"{url!r}: a file on another machine (expected file:///PATH)")
         return unquote(parts.path)
+    if not (url.isascii() and url.isprintable()):
+        raise ReadError(f"{url[:200]!r} is no repository")  # urlsplit drops line ends, git does not
     if "://" in url:
         _check_remote(url)
         return None
@@ -129,7 +131,7 @@ def fetch(runner: Runner, remote: Remote, *, attempts: int = ATTEMPTS) -> Fetche
     policy = Retrying(
         retry=retry_if_exception_type(_BusyError),
         stop=stop_after_attempt(attempts),
-        wait=wait_exponential_jitter(initial=0.25, max=5),
+        wait=wait_random_exponential(multiplier=0.25, max=5),
         reraise=True,
     )
     return policy(_attempt, runner, prefix, remote)

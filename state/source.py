@@ -155,16 +155,16 @@ def git_environment(
 def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
     """How to start the child so that it can read the repository and do nothing else, and whether it keeps that right.
 
-    Not root: as we are. Root: as the repository's owner; root's own repositories are read by nobody, with
-    reading everything as the only capability, so that not even those can be written.
+    Not root: as we are. Root: as the repository's owner, without any capability; for root's own repositories that
+    is root with reading everything as the only one. Nobody with that capability would not do: git asks access(2),
+    which leaves capabilities out for everybody but root.
     """
     if os.geteuid() != 0:
         return [], False
     owned_by_root = owner.st_uid == 0
-    user, group = (NOBODY, NOBODY) if owned_by_root else (owner.st_uid, owner.st_gid)
     if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
         raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
-    return as_user(user, group), owned_by_root
+    return as_user(owner.st_uid, owner.st_gid), owned_by_root
 
 
 def as_user(user: int, group: int) -> list[str]:

@@ -44,14 +44,15 @@ def main() -> None:
     json.dump(answer, sys.stdout, separators=(",", ":"))
 
 
-def confine(*, keep_capabilities: bool) -> None:
-    """Bound memory and time; give up the right to read everything unless the repository is root's.
+def confine(*, keep_capabilities: bool, file_limit_bytes: int = 0) -> None:
+    """Bound memory, time and files; give up the right to read everything unless the repository is root's.
 
     It was needed until here to import this program from a folder that only root can enter.
     """
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
+    # The reader writes to its pipes and to no file, the fetcher its mirror.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)  # setpriv set it already when root started us

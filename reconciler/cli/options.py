@@ -136,6 +136,7 @@ def dom0(config: Config) -> Dom0:
         paths=config.paths,
         sleep=time.sleep,
         monotonic=time.monotonic,
+        grace_s=config.shutdown_grace_s,
     )
 
 

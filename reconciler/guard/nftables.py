@@ -76,16 +76,16 @@ def reload_rules(guard: Guard, features: Features) -> str:
 
     A set that somebody deleted is made again; the delta of elements has to follow.
     """
-    names = [name for name, _ in chains(guard, features)]
-    empty = "".join(f"add chain {TABLE} {name}\n" for name in names if name != "prerouting")
-    base = dict(chains(guard, features))["prerouting"][0].replace("; policy", " ; policy")
-    empty += f"add chain {TABLE} prerouting {{ {base} }}\n"
-    flushed = "".join(f"flush chain {TABLE} {name}\n" for name in reversed(names))
-    rules = "".join(
-        f"add rule {TABLE} {name} {line}\n"
-        for name, lines in chains(guard, features)
-        for line in (lines[1:] if name == "prerouting" else lines)
-    )
+    wanted = chains(guard, features)
+    empty = flushed = rules = ""
+    for name, lines in wanted:
+        # A base chain starts with its hook; all others must exist before a rule may go to them.
+        hook = lines[:1] if lines[0].startswith("type ") else ()
+        empty += f"add chain {TABLE} {name}" + (
+            f" {{ {hook[0].replace('; policy', ' ; policy')} }}\n" if hook else "\n"
+        )
+        flushed = f"flush chain {TABLE} {name}\n{flushed}"
+        rules += "".join(f"add rule {TABLE} {name} {line}\n" for line in lines[len(hook) :])
     return f"table {TABLE} {{\n{declarations()}}}\n{empty}{flushed}{rules}"
 
 

@@ -16,8 +16,11 @@ from reconciler.guard.binding import Guard
 from state.nft import Features
 
 TABLE = "bridge domgit"
-# In the bridge family dstnat is -300, ebtables' nat table; ten before it.
-_PRIORITY = "dstnat - 10"
+# In the bridge family dstnat is -300, ebtables' nat table; ten before it. Only prerouting has a name for that.
+_BASE_CHAINS = {
+    "prerouting": "type filter hook prerouting priority dstnat - 10; policy accept;",
+    "input": "type filter hook input priority -310; policy accept;",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,12 +192,17 @@ def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]
     else:
         found.append(("refused_unknown", ("update @count_unknown { iifname }", "accept")))
     found += [(name, tuple(text.strip().splitlines())) for name, text in reversed(_GUEST_CHAINS)]
-    found.append(("prerouting", _prerouting(guard, features)))
+    ports = _ports(guard, features)
+    # The bridge takes frames to the MACs that 802.1D reserves past prerouting: it learns their source, and dom0's
+    # own stack gets them on the port itself. Input is the first hook that sees them (all but LLDP's, see port_lock).
+    ordinary = "ether daddr & ff:ff:ff:ff:ff:f0 != 01:80:c2:00:00:00 accept"
+    found.append(("input", (_BASE_CHAINS["input"], ordinary, *ports)))
+    found.append(("prerouting", (_BASE_CHAINS["prerouting"], *ports)))
     return tuple(found)
 
 
-def _prerouting(guard: Guard, features: Features) -> tuple[str, ...]:
-    lines = [f"type filter hook prerouting priority {_PRIORITY}; policy accept;", "iifname vmap @ports"]
+def _ports(guard: Guard, features: Features) -> tuple[str, ...]:
+    lines = ["iifname vmap @ports"]
     if features.ibrname:
         lines.append("meta ibrname @bridges goto refused_unknown")
     elif guard.alone:

@@ -6,6 +6,8 @@ It needs no netfilter and survives every flush; it knows MACs only, no addresses
 from __future__ import annotations
 
 Argv = tuple[str, ...]
+# 01:80:c2:00:00:0e, as a bit mask of that group's last byte.
+_LLDP = str(1 << 0x0E)
 
 
 def lock(port: str, mac: str) -> tuple[Argv, ...]:
@@ -19,12 +21,15 @@ def lock(port: str, mac: str) -> tuple[Argv, ...]:
         ("ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush"),
         ("bridge", "fdb", "replace", mac, "dev", port, "master", "static", "sticky"),
         ("bridge", "link", "set", "dev", port, "learning", "off", "locked", "on"),
+        # Frames to LLDP's group would reach dom0's own stack past every bridge hook; forwarded, they meet the guard.
+        ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", _LLDP),
     )
 
 
 def unlock(port: str, mac: str) -> tuple[Argv, ...]:
     """The commands that make a port an ordinary one again."""
     return (
+        ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0"),
         ("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off"),
         ("bridge", "fdb", "del", mac, "dev", port, "master"),
     )

@@ -140,8 +140,11 @@ class Lab:
         """What becomes of one frame, with a look at dom0's tables before and after."""
         self.restore()
         before = self.forwarding(), self.neighbors()
-        where = self.send_all([frame], sender)[0]
+        self.drain()
+        self.sockets[sender.port].send(frame)
+        # Read before the markers: they teach the bridge again where their senders are.
         after = self.forwarding(), self.neighbors()
+        where = self._observe(frame, sender)
         return Seen(where, *(dict(set(new.items()) - set(old.items())) for old, new in zip(before, after, strict=True)))
 
     def send_all(self, batch: Sequence[bytes], sender: Party = A) -> list[frozenset[str]]:
@@ -150,16 +153,19 @@ class Lab:
         found: list[frozenset[str]] = []
         for frame in batch:
             self.sockets[sender.port].send(frame)
-            mark = self._mark()
-            where = {
-                observer
-                for observer, ear in self.sockets.items()
-                if observer != sender.port and any(_same(got, frame) for got in _until(ear, mark))
-            }
-            if any(data in frame for ear in self._listeners for data in _waiting(ear)):
-                where.add(BRIDGE)
-            found.append(frozenset(where))
+            found.append(self._observe(frame, sender))
         return found
+
+    def _observe(self, frame: bytes, sender: Party) -> frozenset[str]:
+        mark = self._mark()
+        where = {
+            observer
+            for observer, ear in self.sockets.items()
+            if observer != sender.port and any(_same(got, frame) for got in _until(ear, mark))
+        }
+        if any(data in frame for ear in self._listeners for data in _waiting(ear)):
+            where.add(BRIDGE)
+        return frozenset(where)
 
     def _mark(self) -> bytes:
         # From two parties, because nobody hears himself.

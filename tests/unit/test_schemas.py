@@ -91,7 +91,7 @@ def test_a_document_cannot_be_changed_behind_the_checks() -> None:
     )
 
     with pytest.raises(ValidationError):
-        document.spec.bridge = "xenbr1"
+        setattr(document.spec, "bridge", "xenbr1")  # noqa: B010  # mypy would refuse the plain assignment
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -131,36 +131,24 @@ def test_every_field_says_what_it_is(model: type[BaseModel]) -> None:
 
 
 def test_every_field_that_may_be_left_out_says_its_default() -> None:
-    silent = [
+    silent = {
         path
         for model in (DomU, Host, Network)
-        for path, info in _leaves(model)
+        for path, info in leaves(model)
         if not info.is_required() and "efault" not in (info.description or "")
-    ]
+    }
 
-    # Needed after the merge: there is no default to say.
-    assert (
-        silent
-        == [
-            "spec.type",
-            "spec.memory",
-            "spec.boot",
-            "spec.boot.install",
-            "spec.boot.run",
-            "spec.boot.run.kernel",
-            "spec.boot.run.bootloader",
-            "spec.boot.run.firmware",
-            "spec.vifs.address",
-        ][: len(silent)]
-        or silent == []
-    )
+    # Needed after the merge or in one phase, so there is no default to say; a host's spec is all defaults.
+    assert silent == {"spec", "spec.type", "spec.memory", "spec.boot"} | {
+        f"spec.boot.{name}" for name in ("install", "run", "run.kernel", "run.bootloader", "run.firmware")
+    }
 
 
-def _leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+def leaves(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
     for name, info in model.model_fields.items():
         yield f"{path}{info.alias or name}", info
         for inner in models_in(info.annotation):
-            yield from _leaves(inner, f"{path}{info.alias or name}.")
+            yield from leaves(inner, f"{path}{info.alias or name}.")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,43 @@
+"""The bench for all packet tests, built once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from state.nft import Features, probe_features
+from tests.packets.lab import Lab, has_br_netfilter
+
+
+@pytest.fixture(scope="session")
+def bench() -> Iterator[Lab]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root: network namespaces, raw sockets, nft")
+    built = Lab()
+    yield built
+    built.close()
+
+
+@pytest.fixture
+def lab(bench: Lab) -> Iterator[Lab]:
+    bench.clear()
+    bench.filter_by_iptables(enabled=False)
+    yield bench
+    bench.clear()
+    bench.filter_by_iptables(enabled=False)
+
+
+@pytest.fixture(scope="session")
+def features(bench: Lab) -> Features:
+    return probe_features(bench.dom0)
+
+
+@pytest.fixture(params=[False, True], ids=["br_netfilter off", "br_netfilter on"])
+def bridged_lab(request: pytest.FixtureRequest, lab: Lab) -> Lab:
+    """The bench with and without frames passing iptables on the way."""
+    if request.param and not has_br_netfilter():
+        pytest.skip("this kernel has no br_netfilter")
+    lab.filter_by_iptables(enabled=request.param)
+    return lab

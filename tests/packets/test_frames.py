@@ -1,0 +1,48 @@
+"""Every frame of the table against the guard as it is rendered, and against a bridge without any."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.guard import nftables
+from state.nft import Features
+from tests.packets.cases import CASES, FORGED, LEGAL, RESERVED, Case
+from tests.packets.lab import Lab, Seen
+from tests.packets.parties import GUARD
+
+pytestmark = pytest.mark.netns
+
+
+def complaint(case: Case, seen: Seen) -> str | None:
+    """What is wrong with what became of a frame; None when nothing is."""
+    if case.verdict == "drop":
+        return None if seen.nothing else f"{case}: {seen}"
+    mine = {case.sender.mac}
+    if not case.to <= seen.where:
+        return f"{case}: not heard by {sorted(case.to - seen.where)}: {seen}"
+    if set(seen.forwarding) - mine or set(seen.neighbors.values()) - mine:
+        return f"{case}: altered what others are known by: {seen}"
+    return None
+
+
+def test_the_guard_lets_pass_what_the_bindings_allow_and_nothing_else(bridged_lab: Lab, features: Features) -> None:
+    bridged_lab.load(nftables.full(GUARD, features))
+
+    wrong = [found for case in CASES if (found := complaint(case, bridged_lab.send(case.frame, case.sender)))]
+
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_without_a_guard_every_legal_frame_passes_and_every_forged_one_does_harm(bridged_lab: Lab) -> None:
+    legal = [found for case in LEGAL if (found := complaint(case, bridged_lab.send(case.frame, case.sender)))]
+    harmless = [str(case) for case in (*FORGED, *RESERVED) if bridged_lab.send(case.frame, case.sender).nothing]
+
+    assert legal == [], "\n".join(legal)
+    assert harmless == [], "\n".join(harmless)
+
+
+def test_names_of_frames_are_unique() -> None:
+    names = [str(case) for case in CASES]
+
+    assert sorted(set(names)) == sorted(names)
+    assert len(names) > 200
