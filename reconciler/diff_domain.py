@@ -97,7 +97,7 @@ def _start(life: Life) -> Iterator[Change | Note]:
 
 def _create(life: Life, *, cause: Cause) -> Change:
     domu = life.domu
-    steps: list[Step] = [Remember(domu.uuid, "owned", domu.name)]
+    steps: list[Step] = [*_ours(domu)]
     if life.owned is not None and life.owned.powered_off:
         steps.append(Remember(domu.uuid, "powered-off", "no"))
     steps.append(Run(("xl", "create", "-q", "-f", config_path(domu.name)), timeout_s=CREATE_TIMEOUT_S))
@@ -133,6 +133,12 @@ def _create(life: Life, *, cause: Cause) -> Change:
         uuid=domu.uuid,
         order=1,
     )
+
+
+def _ours(domu: DomU) -> tuple[Step, ...]:
+    """What the ledger is to know of a domU from its first moment."""
+    owned = Remember(domu.uuid, "owned", domu.name)
+    return (owned, Remember(domu.uuid, "protect", "yes")) if domu.protect else (owned,)
 
 
 def _ran_before(life: Life) -> bool:
@@ -194,7 +200,7 @@ def _adopt(life: Life, domain: Domain) -> Change:
         cause="intentional",
         impact="none",
         phase=Phase.PREPARE,
-        steps=(Remember(domu.uuid, "owned", domu.name),),
+        steps=_ours(domu),
         fingerprint=(life.fact("domain"),),
         before={"domid": domain.domid},
         after={"uuid": domu.uuid},

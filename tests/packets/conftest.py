@@ -23,10 +23,10 @@ def bench() -> Iterator[Lab]:
 @pytest.fixture
 def lab(bench: Lab) -> Iterator[Lab]:
     bench.clear()
-    bench.filter_by_iptables(enabled=False)
+    if has_br_netfilter():
+        bench.filter_by_iptables(enabled=False)
     yield bench
     bench.clear()
-    bench.filter_by_iptables(enabled=False)
 
 
 @pytest.fixture(scope="session")
@@ -37,7 +37,8 @@ def features(bench: Lab) -> Features:
 @pytest.fixture(params=[False, True], ids=["br_netfilter off", "br_netfilter on"])
 def bridged_lab(request: pytest.FixtureRequest, lab: Lab) -> Lab:
     """The bench with and without frames passing iptables on the way."""
-    if request.param and not has_br_netfilter():
-        pytest.skip("this kernel has no br_netfilter")
-    lab.filter_by_iptables(enabled=request.param)
+    if request.param:
+        if not has_br_netfilter():
+            pytest.skip("this kernel has no br_netfilter")
+        lab.filter_by_iptables(enabled=True)
     return lab

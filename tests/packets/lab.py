@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from reconciler.guard import port_lock
 from state.links import read_fdb
 from tests.packets import frames
 from tests.packets.namespaces import Namespace
@@ -62,23 +63,19 @@ class Lab:
             self._listeners = (_listener(socket.AF_INET), _listener(socket.AF_INET6))
 
     def _build_bridge(self) -> None:
-        # Without their own chatter on the ports; the bridge itself speaks IPv6 at once, and no source is refused.
-        self.dom0.sysctl(ipv6__conf__default__disable_ipv6=1, ipv4__conf__all__rp_filter=0, ipv4__conf__default__rp_filter=0)
+        # Ports have link-local addresses of dom0, as vifs do; no source is refused for its route.
+        settings = {"ipv6/conf/default/accept_dad": 0, "ipv6/conf/default/accept_ra": 0, "ipv4/conf/all/rp_filter": 0}
+        self.dom0.sysctl({**settings, "ipv4/conf/default/rp_filter": 0})
         # Snooping off: the bridge would drop malformed IGMP and MLD by itself and so hide what a guard lets through.
         options = ("stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
         self.dom0.must("ip", "link", "add", BRIDGE, "address", DOM0.mac, "type", "bridge", *options)
-        self.dom0.sysctl(
-            ipv6__conf__xenbr0__disable_ipv6=0,
-            ipv6__conf__xenbr0__accept_dad=0,
-            ipv6__conf__xenbr0__accept_ra=0,
-        )
         lines = f"link set lo up\nlink set {BRIDGE} up\naddress add {DOM0.v4}/24 dev {BRIDGE}\naddress add {DOM0.v6}/64 dev {BRIDGE}\n"
         self.dom0.must("ip", "-batch", "-", stdin=lines)
 
     def plug(self, port: str, hardware: str, *, bridge: str = BRIDGE) -> None:
         """A new port of the bridge, with a silent party behind it."""
         guest = self._guests.setdefault(port, Namespace())
-        guest.sysctl(ipv6__conf__default__disable_ipv6=1, ipv6__conf__all__disable_ipv6=1)
+        guest.sysctl({"ipv6/conf/default/disable_ipv6": 1, "ipv6/conf/all/disable_ipv6": 1})
         self.dom0.must(
             "ip", "link", "add", port, "address", "fe:ff:ff:ff:ff:ff", "type", "veth",
             "peer", "name", "eth0", "address", hardware, "netns", guest.path,
@@ -101,17 +98,13 @@ class Lab:
         for namespace in (*self._guests.values(), self.dom0):
             namespace.close()
 
-    def filter_by_iptables(self, enabled: bool) -> bool:
-        """Turns br_netfilter on or off for the bridge; whether the kernel has it."""
-        try:
-            self.dom0.sysctl(
-                bridge__bridge_nf_call_iptables=enabled,
-                bridge__bridge_nf_call_ip6tables=enabled,
-                bridge__bridge_nf_call_arptables=enabled,
-            )
-        except OSError:
-            return False
-        return True
+    def filter_by_iptables(self, *, enabled: bool) -> None:
+        """Turns br_netfilter on or off for the bridge.
+
+        Raises:
+            OSError: the kernel lacks it.
+        """
+        self.dom0.sysctl({f"bridge/bridge-nf-call-{kind}tables": enabled for kind in ("ip", "ip6", "arp")})
 
     def load(self, script: str) -> None:
         """Gives nft a script that has to succeed."""
@@ -122,7 +115,14 @@ class Lab:
         self.dom0.must("nft", "flush", "ruleset")
         for port in self._guests:
             self.dom0.must("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off")
-            self.dom0.must("ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush")
+            self.dom0.must("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush")
+        for entry in read_fdb(self.dom0):
+            self.dom0.run(["bridge", "fdb", "del", entry.mac, "dev", entry.port, "master"])
+
+    def lock(self, party: Party) -> None:
+        """The second layer on a guest's port."""
+        for argv in port_lock.lock(party.port, party.mac):
+            self.dom0.must(*argv)
 
     def restore(self) -> None:
         """The bridge and dom0 know again who is where, as after a moment of ordinary traffic."""

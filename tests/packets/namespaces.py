@@ -87,12 +87,12 @@ class Namespace:
         assert completed.rc == 0, f"{completed}\n{completed.stderr}\n{stdin[:2000]}"
         return completed.stdout
 
-    def sysctl(self, **values: int) -> None:
-        """Settings under /proc/sys/net; `__` in a name stands for a slash, `_` stays.
+    def sysctl(self, values: Mapping[str, int]) -> None:
+        """Settings by their path under /proc/sys/net.
 
         Raises:
             OSError: the kernel has no such setting.
         """
         with self.inside():
             for name, value in values.items():
-                Path("/proc/sys/net", name.replace("__", "/")).write_text(f"{value}\n")
+                Path("/proc/sys/net", name).write_text(f"{int(value)}\n")

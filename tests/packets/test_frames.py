@@ -6,9 +6,9 @@ import pytest
 
 from reconciler.guard import nftables
 from state.nft import Features
-from tests.packets.cases import CASES, FORGED, LEGAL, RESERVED, Case
+from tests.packets.cases import CASES, FORGED, LEGAL, LLDP_GROUP, RESERVED, Case
 from tests.packets.lab import Lab, Seen
-from tests.packets.parties import GUARD
+from tests.packets.parties import GUARD, A
 
 pytestmark = pytest.mark.netns
 
@@ -33,9 +33,20 @@ def test_the_guard_lets_pass_what_the_bindings_allow_and_nothing_else(bridged_la
     assert wrong == [], "\n".join(wrong)
 
 
-def test_without_a_guard_every_legal_frame_passes_and_every_forged_one_does_harm(bridged_lab: Lab) -> None:
-    legal = [found for case in LEGAL if (found := complaint(case, bridged_lab.send(case.frame, case.sender)))]
-    harmless = [str(case) for case in (*FORGED, *RESERVED) if bridged_lab.send(case.frame, case.sender).nothing]
+def test_frames_to_the_group_of_lldp_are_stopped_by_guard_and_port_lock_together(
+    bridged_lab: Lab, features: Features
+) -> None:
+    bridged_lab.load(nftables.full(GUARD, features))
+    bridged_lab.lock(A)
+
+    wrong = [found for case in LLDP_GROUP if (found := complaint(case, bridged_lab.send(case.frame)))]
+
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_without_a_guard_every_legal_frame_passes_and_every_forged_one_leaves_a_trace(lab: Lab) -> None:
+    legal = [found for case in LEGAL if (found := complaint(case, lab.send(case.frame, case.sender)))]
+    harmless = [str(case) for case in (*FORGED, *RESERVED) if lab.send(case.frame, case.sender).nothing]
 
     assert legal == [], "\n".join(legal)
     assert harmless == [], "\n".join(harmless)
