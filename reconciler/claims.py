@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
-from schemas.scalars import address_text
+from schemas.address import address_text
 from state.desired import Address, DomU
 
 REFUSALS = frozenset({"claim_conflict", "name_taken"})

@@ -11,7 +11,7 @@ from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from reconciler.plan import Change, Note, Phase
 from reconciler.scope import Scope, Situation
 from reconciler.step import Run
-from schemas.scalars import address_text
+from schemas.address import address_text
 from state.desired import DomU, Host, Vif
 from state.facts import fact, ports_of, vif_ports
 from state.nft import LoadedTable

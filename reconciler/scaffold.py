@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
+from schemas.address import Address, overlaps, parse_address
 from schemas.diagnostic import Diagnostic, SpecError
 from schemas.network import Network
-from schemas.scalars import Address, is_good_vif_name, overlaps, parse_address
+from schemas.scalars import is_good_vif_name
 from state.run import HostRunner, Runner
 from state.source import Reading, read_repository
 

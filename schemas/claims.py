@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv6Network
 
+from schemas.address import Address, address_text, within
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.host import Host
-from schemas.scalars import Address, address_text, within
 from schemas.tree import Path, Tree
 
 LINK_LOCAL = IPv6Network("fe80::/10")

@@ -6,22 +6,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
+from schemas.address import Address, HostIp, ListenIp, Mac, address_text, parse_address
 from schemas.model import ApiVersion, Model
 from schemas.scalars import (
-    Address,
     Boolean,
     CommandLine,
     DiskDevice,
     DiskSize,
     DomUName,
-    HostIp,
     HostName,
     Integer,
     InterfaceName,
     Label,
     LabelKey,
-    ListenIp,
-    Mac,
     Memory,
     Name,
     Path,
@@ -29,8 +26,6 @@ from schemas.scalars import (
     Rate,
     SecretName,
     Uuid,
-    address_text,
-    parse_address,
 )
 
 Mode = Literal["report", "enforce"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -15,6 +14,7 @@ from schemas.layout import Place, place
 from schemas.network import Network
 from schemas.profile import Profile, completed, forbidden_paths
 from schemas.rules import check_domu, check_host, check_networks
+from schemas.segments import segments
 from schemas.tree import Path, Tree, merge
 
 FILE_COUNT_LIMIT = 200_000
@@ -210,9 +210,7 @@ def _below_spec(tree: Tree, diagnostic: Diagnostic) -> Diagnostic:
 def _domus(
     build: _Build, hosts: Mapping[str, Host], networks: tuple[Network, ...], profiles: Mapping[str, Tree]
 ) -> list[Claimant]:
-    by_bridge: defaultdict[str, list[Network]] = defaultdict(list)
-    for network in networks:
-        by_bridge[network.spec.bridge].append(network)
+    by_bridge = segments(networks)
     broken = {
         diagnostic.file
         for diagnostic, scopes in build.found

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from schemas.address import HostIp, Ip, Subnet
 from schemas.model import ApiVersion, Model
-from schemas.scalars import HostIp, InterfaceName, Ip, Name, Subnet
+from schemas.scalars import InterfaceName, Name
 
 
 class NetworkSpec(Model):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+from schemas.address import Address, address_text, overlaps, within
 from schemas.claims import LINK_LOCAL, Claimant, eui64_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
 from schemas.host import Host
 from schemas.network import Network
-from schemas.scalars import Address, address_text, is_good_vif_name, overlaps, within
+from schemas.scalars import is_good_vif_name
+from schemas.segments import Segment, overlapping
 from schemas.tree import Path, Tree, dotted
 
 MakeError = Callable[[str, Path, str], Diagnostic]
@@ -40,12 +42,14 @@ def check_host(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
 
 def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnostic]:
     """Subnets that overlap, and gateways and reserved ranges that lie outside their subnet."""
-    for position, (network, tree) in enumerate(networks):
+    for later, earlier in overlapping([network for network, _ in networks]):
+        (network, tree), (other, _) = networks[later], networks[earlier]
+        message = (
+            f"subnet: {network.spec.subnet} overlaps network {other.metadata.name} ({other.spec.subnet})"
+        )
+        yield tree.error("DG1402", ("spec", "subnet"), message, f"network.{network.metadata.name}")
+    for network, tree in networks:
         about, subnet = f"network.{network.metadata.name}", network.spec.subnet
-        for other, _ in networks[:position]:
-            if network.spec.bridge == other.spec.bridge and overlaps(subnet, other.spec.subnet):
-                message = f"subnet: {subnet} overlaps network {other.metadata.name} ({other.spec.subnet})"
-                yield tree.error("DG1402", ("spec", "subnet"), message, about)
         gateway = network.spec.gateway
         # IPv6 routers answer to a link-local address at least as often as to one of the subnet.
         beside = subnet.version == 6 and gateway is not None and within(gateway, LINK_LOCAL)  # noqa: PLR2004
@@ -63,7 +67,7 @@ def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnos
 
 
 def check_domu(
-    claimant: Claimant, host: Host | None, networks: Mapping[str, Sequence[Network]], about: str
+    claimant: Claimant, host: Host | None, networks: Mapping[str, Segment], about: str
 ) -> Iterator[Diagnostic]:
     """What is missing after the merge, what contradicts itself, and what refers to nothing."""
     spec = claimant.domu.spec
@@ -81,7 +85,7 @@ def check_domu(
     if host is not None:
         yield from _check_paths(claimant, host, error)
     for index, vif in enumerate(spec.vifs):
-        yield from _check_vif(claimant, index, vif, host, networks.get(vif.bridge, ()), about)
+        yield from _check_vif(claimant, index, vif, host, networks.get(vif.bridge, Segment()), about)
 
 
 def _check_needed(spec: Spec, error: MakeError) -> Iterator[Diagnostic]:
@@ -145,7 +149,7 @@ def _check_paths(claimant: Claimant, host: Host, make: MakeError) -> Iterator[Di
 
 
 def _check_vif(
-    claimant: Claimant, index: int, vif: Vif, host: Host | None, networks: Sequence[Network], about: str
+    claimant: Claimant, index: int, vif: Vif, host: Host | None, segment: Segment, about: str
 ) -> Iterator[Diagnostic]:
     path: Path = ("spec", "vifs", index)
     shown = f"vifs[{index}]"
@@ -159,7 +163,7 @@ def _check_vif(
         have = ", ".join(bridge.name for bridge in host.spec.bridges) or "none"
         yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
     else:
-        yield from _check_addresses(vif, networks, error)  # of a misspelt bridge nobody knows the networks
+        yield from _check_addresses(vif, segment, error)  # of a misspelt bridge nobody knows the networks
     if (
         host is not None
         and vif.name is not None
@@ -177,26 +181,24 @@ def _check_vif(
         )
 
 
-def _check_addresses(vif: Vif, networks: Sequence[Network], error: MakeError) -> Iterator[Diagnostic]:
+def _check_addresses(vif: Vif, segment: Segment, error: MakeError) -> Iterator[Diagnostic]:
     seen: set[Address] = set()
     for place, item in enumerate(vif.ips):
         address = getattr(item, "address", item)
-        problem = _placed(address, networks)
+        problem = _placed(address, segment)
         if problem is not None:
             yield error(problem[0], ("ips", place), f"{address_text(address)} {problem[1]}")
         if address in seen:
             yield error("DG1205", ("ips", place), f"{address_text(address)} is listed twice")
         seen.add(address)
     formed = eui64_link_local(vif.mac)
-    for network in networks:
-        if network.spec.gateway == formed:
-            message = (
-                f"the guest would form {address_text(formed)}, the gateway of network {network.metadata.name}"
-            )
-            yield error("DG1404", ("mac",), message)
+    if formed in segment.gateways:
+        name = segment.gateways[formed].metadata.name
+        message = f"the guest would form {address_text(formed)}, the gateway of network {name}"
+        yield error("DG1404", ("mac",), message)
 
 
-def _placed(address: Address, networks: Sequence[Network]) -> tuple[str, str] | None:
+def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
     """What is wrong with where an address lies; link-local ones lie on every segment."""
     if within(address, LINK_LOCAL):
         if address.prefixlen < address.max_prefixlen:
@@ -204,14 +206,13 @@ def _placed(address: Address, networks: Sequence[Network]) -> tuple[str, str] | 
                 "DG1405",
                 "is more than one link-local address (expected single ones: all guests share that range)",
             )
-        router = next((network for network in networks if network.spec.gateway == address), None)
+        router = segment.gateways.get(address)
         return None if router is None else ("DG1404", f"is the gateway of network {router.metadata.name}")
-    around = [network for network in networks if within(address, network.spec.subnet)]
+    around = segment.around(address)
     if len(around) > 1:
         return None  # the networks overlap: said there
     if not around:
-        have = ", ".join(str(network.spec.subnet) for network in networks) or "none"
-        return "DG1401", f"lies in no network of the vif's bridge (have {have})"
+        return "DG1401", f"lies in no network of the vif's bridge (have {segment})"
     spec = around[0].spec
     for reserved in spec.reserved:
         if overlaps(address, reserved):

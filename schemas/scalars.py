@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -19,7 +18,6 @@ _SIZE_UNITS = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB,
 }  # fmt: skip
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-Address = IPv4Network | IPv6Network
 
 
 class Plain(str):
@@ -34,7 +32,7 @@ def _integer(value: object) -> object:
     # Nothing else is one: 010 would be octal to some and ten to others, 1_0 and 1e3 numbers to some only.
     if isinstance(value, Plain) and re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
         return int(value)
-    raise ValueError(f"{_shown(value)} is no integer (expected digits without quotes or leading zeros)")
+    raise ValueError(f"{shown(value)} is no integer (expected digits without quotes or leading zeros)")
 
 
 def _boolean(value: object) -> object:
@@ -42,16 +40,22 @@ def _boolean(value: object) -> object:
         return value
     if isinstance(value, Plain) and value in {"true", "True", "TRUE", "false", "False", "FALSE"}:
         return value.lower() == "true"
-    raise ValueError(f"{_shown(value)} is no boolean (expected true or false, without quotes)")
+    raise ValueError(f"{shown(value)} is no boolean (expected true or false, without quotes)")
 
 
-def _string(value: object) -> str:
+def plain_text(value: object) -> str:
+    """The text of a scalar, quoted or not.
+
+    Raises:
+        ValueError: it is no text.
+    """
     if not isinstance(value, str):
-        raise ValueError(f"{_shown(value)} is no text")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
+        raise ValueError(f"{shown(value)} is no text")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
     return str(value)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A value as error messages quote it."""
     if isinstance(value, str):
         return ascii(str(value[:60]))  # a letter that only looks like another is to be seen
     return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
@@ -62,9 +66,9 @@ def matching(pattern: str, expected: str) -> BeforeValidator:
     compiled = re.compile(pattern, re.ASCII)
 
     def check(value: object) -> str:
-        text = _string(value)
+        text = plain_text(value)
         if compiled.fullmatch(text) is None:
-            raise ValueError(f"{_shown(text)} is not {expected}")
+            raise ValueError(f"{shown(text)} is not {expected}")
         return text
 
     return BeforeValidator(check)
@@ -72,27 +76,27 @@ def matching(pattern: str, expected: str) -> BeforeValidator:
 
 Integer = Annotated[int, BeforeValidator(_integer)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
-Text = Annotated[str, BeforeValidator(_string)]
+Text = Annotated[str, BeforeValidator(plain_text)]
 
 
 def _memory(value: object) -> int:
-    text = _string(value)
+    text = plain_text(value)
     match = re.fullmatch(r"([1-9][0-9]{0,8})(MiB|GiB)", text)
     if match is None:
-        raise ValueError(f"{_shown(text)} is no memory size (expected whole MiB or GiB, such as 512MiB)")
+        raise ValueError(f"{shown(text)} is no memory size (expected whole MiB or GiB, such as 512MiB)")
     return int(match[1]) * (_SIZE_UNITS[match[2]] // MIB)
 
 
 def _disk_size(value: object) -> int:
-    text = _string(value)
+    text = plain_text(value)
     match = re.fullmatch(r"([1-9][0-9]{0,18})(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)", text)
     if match is None:
         raise ValueError(
-            f"{_shown(text)} is no disk size (expected a whole number with a unit, such as 5GiB or 5243928576B)"
+            f"{shown(text)} is no disk size (expected a whole number with a unit, such as 5GiB or 5243928576B)"
         )
     size = int(match[1]) * _SIZE_UNITS[match[2]]
     if size > 2**62:
-        raise ValueError(f"{_shown(text)} is larger than any disk")
+        raise ValueError(f"{shown(text)} is larger than any disk")
     return size
 
 
@@ -119,123 +123,6 @@ DiskSize = Annotated[
 ]
 
 
-def _mac(value: object) -> str:
-    text = _string(value).lower()
-    if re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text) is None:
-        raise ValueError(f"{_shown(text)} is no MAC address (expected six bytes such as 00:16:3e:7c:1f:6e)")
-    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
-        raise ValueError(f"{_shown(text)} is no unicast MAC address")
-    if text == "fe:ff:ff:ff:ff:ff":
-        raise ValueError(f"{_shown(text)} is the address that Xen gives to the ports in dom0")
-    return text
-
-
-Mac = Annotated[str, BeforeValidator(_mac)]
-
-
-def _plain_address(text: str) -> IPv4Address | IPv6Address:
-    # ASCII and no zone: ipaddress takes "fe80::1%anything", newlines included.
-    if re.fullmatch(r"[0-9A-Fa-f.:]{2,45}", text) is None:
-        raise ValueError(f"{_shown(text)} is no IP address")
-    try:
-        address = ip_address(text)
-    except ValueError as exc:
-        raise ValueError(f"{_shown(text)} is no IP address ({exc})") from None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        raise ValueError(f"{_shown(text)} is an IPv4-mapped IPv6 address: write {address.ipv4_mapped}")
-    return address
-
-
-def _network(value: object) -> Address:
-    """An address or a prefix without host bits, whatever it is for."""
-    text = _string(value)
-    head, slash, length = text.partition("/")
-    address = _plain_address(head)
-    if not slash:
-        # From a number: from text it would be parsed once more, and a fleet has 20,000 of them.
-        if isinstance(address, IPv4Address):
-            return IPv4Network((int(address), 32))
-        return IPv6Network((int(address), 128))
-    if re.fullmatch(r"0|[1-9][0-9]{0,2}", length) is None:
-        raise ValueError(f"{_shown(text)} is no prefix (expected a length such as /29)")
-    try:
-        return ip_network(text)
-    except ValueError as exc:
-        raise ValueError(f"{_shown(text)} is no prefix ({exc})") from None
-
-
-# Overlap, not membership: a prefix around one of these would hand it out as well. The IPv4-mapped ones are
-# second names of IPv4 addresses, which claims would miss.
-_NO_GUESTS: dict[int, tuple[Address, ...]] = {
-    4: tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
-    6: tuple(IPv6Network(text) for text in ("::/127", "::ffff:0:0/96", "ff00::/8")),
-}
-
-
-def parse_address(value: object) -> Address:
-    """An address or a prefix of a guest, as a network.
-
-    Raises:
-        ValueError: neither, host bits in a prefix, or an address that no guest can be given.
-    """
-    network = _network(value)
-    for taken in _NO_GUESTS[network.version]:
-        if overlaps(network, taken):
-            raise ValueError(f"{_shown(value)} cannot be a guest's address ({taken} is not for hosts)")
-    return network
-
-
-def within(inner: Address, outer: Address) -> bool:
-    """Whether all of `inner` lies in `outer`."""
-    if inner.version != outer.version or inner.prefixlen < outer.prefixlen:
-        return False
-    shift = outer.max_prefixlen - outer.prefixlen
-    return int(inner.network_address) >> shift == int(outer.network_address) >> shift
-
-
-def overlaps(one: Address, other: Address) -> bool:
-    """Whether they have an address in common."""
-    return within(one, other) or within(other, one)
-
-
-def address_text(network: Address) -> str:
-    """The canonical text: an address without its length, a prefix with it."""
-    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
-
-
-def _subnet(value: object) -> Address:
-    network = parse_address(value)
-    if network.prefixlen == network.max_prefixlen:
-        raise ValueError(f"{_shown(str(value))} is no subnet (expected a prefix such as 172.16.39.0/24)")
-    return network
-
-
-def _host_address(value: object) -> Address:
-    network = parse_address(value)
-    if network.prefixlen != network.max_prefixlen:
-        raise ValueError(f"{_shown(str(value))} is a prefix (expected one address)")
-    return network
-
-
-def _listen_address(value: object) -> Address:
-    network = _network(value)
-    if network.prefixlen != network.max_prefixlen:
-        raise ValueError(f"{_shown(str(value))} is a prefix (expected one address)")
-    if network.is_unspecified:  # every network that dom0 is in would reach the guest's screen
-        raise ValueError(f"{_shown(str(value))} is every address of dom0 (expected one, such as 127.0.0.1)")
-    if network.is_multicast or network in _NO_GUESTS[4]:
-        raise ValueError(f"{_shown(str(value))} is no address to listen on (expected such as 127.0.0.1)")
-    return network
-
-
-_AS_TEXT = PlainSerializer(address_text, return_type=str)
-_IP_SCHEMA = Field(json_schema_extra={"type": "string"})
-Ip = Annotated[Any, BeforeValidator(parse_address), _AS_TEXT, _IP_SCHEMA]
-ListenIp = Annotated[Any, BeforeValidator(_listen_address), _AS_TEXT, _IP_SCHEMA]
-HostIp = Annotated[Any, BeforeValidator(_host_address), _AS_TEXT, _IP_SCHEMA]
-Subnet = Annotated[Any, BeforeValidator(_subnet), PlainSerializer(str, return_type=str), _IP_SCHEMA]
-
-
 def parse_rate(text: str) -> tuple[int, int]:
     """(bytes per interval, interval in microseconds) of a rate as xl takes it, such as `10Mb/s` or `1MB/s@20ms`.
 
@@ -246,19 +133,19 @@ def parse_rate(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,8})([KMG]?)([Bb])/s(?:@([1-9][0-9]{0,6})(ms|us|s))?", text, re.ASCII)
     if match is None:
-        raise ValueError(f"{_shown(text)} is no rate (expected such as 10Mb/s, 250KB/s or 1MB/s@20ms)")
+        raise ValueError(f"{shown(text)} is no rate (expected such as 10Mb/s, 250KB/s or 1MB/s@20ms)")
     bytes_per_s = int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
     if match[3] == "b":
         bytes_per_s //= 8
     interval_us = int(match[4]) * {"us": 1, "ms": 1000, "s": 10**6}[match[5]] if match[4] else 50_000
     credit = bytes_per_s * interval_us // 10**6
     if not 0 < credit < 2**32:
-        raise ValueError(f"{_shown(text)} is out of range (no bytes, or 4 GiB and more, per interval)")
+        raise ValueError(f"{shown(text)} is out of range (no bytes, or 4 GiB and more, per interval)")
     return credit, interval_us
 
 
 def _rate(value: object) -> str:
-    text = _string(value)
+    text = plain_text(value)
     parse_rate(text)
     return text
 
@@ -267,9 +154,9 @@ Rate = Annotated[str, BeforeValidator(_rate)]
 
 
 def _uuid(value: object) -> str:
-    text = _string(value).lower()
+    text = plain_text(value).lower()
     if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is None:
-        raise ValueError(f"{_shown(text)} is no uuid")
+        raise ValueError(f"{shown(text)} is no uuid")
     if uuids.UUID(text).int == 0:
         raise ValueError("the zero uuid is Domain-0's")
     return text
@@ -279,13 +166,13 @@ Uuid = Annotated[str, BeforeValidator(_uuid)]
 
 
 def _domu_name(value: object) -> str:
-    text = _string(value)
+    text = plain_text(value)
     if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,62}", text, re.ASCII) is None:
         raise ValueError(
-            f"{_shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
+            f"{shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
         )
     if text.lower() == "domain-0" or text.endswith("--incoming"):
-        raise ValueError(f"{_shown(text)} is a name that Xen uses itself")
+        raise ValueError(f"{shown(text)} is a name that Xen uses itself")
     return text
 
 
@@ -320,12 +207,12 @@ PATH_LIMIT = 255  # the kernel takes 4095; nobody names images like that, and lo
 
 
 def _path(value: object) -> str:
-    text = _string(value)
+    text = plain_text(value)
     # No comma, quote, backslash or blank: disk strings have no quoting at all.
     if re.fullmatch(r"(/[A-Za-z0-9._:@+-]+)+", text, re.ASCII) is None or len(text) > PATH_LIMIT:
-        raise ValueError(f"{_shown(text)} is no absolute path of letters, digits and . _ : @ + -")
+        raise ValueError(f"{shown(text)} is no absolute path of letters, digits and . _ : @ + -")
     if any(part in {".", ".."} for part in text.split("/")):
-        raise ValueError(f"{_shown(text)} is not normalised (no '.' or '..')")
+        raise ValueError(f"{shown(text)} is not normalised (no '.' or '..')")
     return text
 
 
@@ -364,10 +251,10 @@ def parse_duration(value: object) -> int:
     Raises:
         ValueError: it is none.
     """
-    text = _string(value)
+    text = plain_text(value)
     match = re.fullmatch(r"([1-9][0-9]{0,5})([smhd])", text, re.ASCII)
     if match is None:
-        raise ValueError(f"{_shown(text)} is no duration (expected such as 90s, 10m, 2h or 1d)")
+        raise ValueError(f"{shown(text)} is no duration (expected such as 90s, 10m, 2h or 1d)")
     return int(match[1]) * _DURATION_UNITS[match[2]]
 
 
@@ -387,10 +274,10 @@ Duration = Annotated[
 
 
 def _percent(value: object) -> int:
-    text = _string(value)
+    text = plain_text(value)
     match = re.fullmatch(r"(100|[1-9]?[0-9])%", text, re.ASCII)
     if match is None:
-        raise ValueError(f"{_shown(text)} is no percentage (expected such as 10%)")
+        raise ValueError(f"{shown(text)} is no percentage (expected such as 10%)")
     return int(match[1])
 
 
@@ -409,17 +296,17 @@ _CRON_PART = re.compile(r"(?:\*|([0-9]{1,2})(?:-([0-9]{1,2}))?)(?:/[1-9][0-9]?)?
 
 
 def _cron(value: object) -> str:
-    text = _string(value)
+    text = plain_text(value)
     fields = text.split(" ")
     if len(fields) != len(_CRON_FIELDS):
-        raise ValueError(f'{_shown(text)} is no cron expression (expected five fields, such as "0 3 * * *")')
+        raise ValueError(f'{shown(text)} is no cron expression (expected five fields, such as "0 3 * * *")')
     for written, (name, low, high) in zip(fields, _CRON_FIELDS, strict=True):
         for part in written.split(","):
             match = _CRON_PART.fullmatch(part)
             first = int(match[1]) if match is not None and match[1] else low
             last = int(match[2]) if match is not None and match[2] else first
             if match is None or not low <= first <= last <= high:
-                raise ValueError(f"{_shown(text)} is no cron expression ({name}: expected {low} to {high})")
+                raise ValueError(f"{shown(text)} is no cron expression ({name}: expected {low} to {high})")
     return text
 
 

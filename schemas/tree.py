@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from schemas.diagnostic import Diagnostic
 
 Path = tuple[str | int, ...]
+Places = Mapping[Path, tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tree:
     """One document. `value` is made of dict, list, Plain and str.
 
-    `places` maps the path of every value to the (line, column) of its key, for items of a list of the item
-    itself; both count from 1.
+    `find_places` is asked at most once, and only about a document with a problem: of 10,000 good ones nobody
+    wants to know where their values stood, and to remember it costs as much as to read them.
     """
 
     file: str
     value: Any
-    places: Mapping[Path, tuple[int, int]]
+    find_places: Callable[[], Places] = dict
+
+    @cached_property
+    def places(self) -> Places:
+        """The path of every value with the (line, column) of its key, or of the item in a list; both from 1."""
+        return self.find_places()
 
     def place(self, path: Path) -> tuple[int, int]:
         """Where `path` stands, or the nearest that stands around it."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from schemas.address import address_text
 from schemas.claims import uuid_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU as DomUDocument
 from schemas.domu import Vif as VifDocument
 from schemas.host import Host as HostDocument
-from schemas.scalars import address_text, parse_rate
+from schemas.scalars import parse_rate
 from state.desired import Boot, Desired, Disk, DomU, Host, Limits, Vif, Vnc
 
 # What a spec names by its function, and where Debian's grub-xen-host keeps it.

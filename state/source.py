@@ -14,13 +14,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from schemas.address import Address, parse_address
 from schemas.claims import Claimant, check_claims
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU
 from schemas.host import Host
 from schemas.network import Network
 from schemas.rules import check_domu
-from schemas.scalars import Address, parse_address
+from schemas.segments import segments
 from schemas.tree import Tree
 from state.desired import Desired
 from state.resolve import resolve
@@ -226,10 +227,8 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     for document, file in documents:
         if file != f"hosts/{name}/domus/{document.metadata.name}.yaml":
             raise ReadError(f"the reader handed over {document.metadata.name!r} as {file!r}")
-    claimants = [Claimant(name, document, Tree(file, {}, {}), None) for document, file in documents]
-    by_bridge: dict[str, list[Network]] = {}
-    for network in networks:
-        by_bridge.setdefault(network.spec.bridge, []).append(network)
+    claimants = [Claimant(name, document, Tree(file, {}), None) for document, file in documents]
+    by_bridge = segments(networks)
     for claimant in claimants:
         for problem in check_domu(claimant, host, by_bridge, ""):
             if problem.severity == "error":

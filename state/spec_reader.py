@@ -14,10 +14,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from schemas.address import address_text
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import Fleet, check_fleet, view
 from schemas.layout import Place, place
-from schemas.scalars import address_text
 from schemas.tree import Tree
 from state.git_objects import Commit, GitError, descends, read_commit
 from state.worktree import read_worktree

@@ -38,7 +38,12 @@ def reached(destination: str) -> frozenset[str]:
 
 
 def udp4(
-    source: str, target: Party, *, hardware: str = A.mac, payload: bytes = b"udp", ports: tuple[int, int] = PORTS
+    source: str,
+    target: Party,
+    *,
+    hardware: str = A.mac,
+    payload: bytes = b"udp",
+    ports: tuple[int, int] = PORTS,
 ) -> bytes:
     """A datagram from guest A to a party, with any source."""
     body = f.ipv4(source, target.v4, f.UDP, f.udp(source, target.v4, ports, payload))
@@ -46,7 +51,12 @@ def udp4(
 
 
 def udp6(
-    source: str, target: Party, *, hardware: str = A.mac, payload: bytes = b"udp", ports: tuple[int, int] = PORTS
+    source: str,
+    target: Party,
+    *,
+    hardware: str = A.mac,
+    payload: bytes = b"udp",
+    ports: tuple[int, int] = PORTS,
 ) -> bytes:
     """A datagram from guest A to a party, with any source."""
     body = f.ipv6(source, target.v6, f.UDP, f.udp(source, target.v6, ports, payload))
@@ -83,11 +93,15 @@ def arp(
     return f.ethernet(to, hardware, f.ARP, f.arp(operation, sender, target))
 
 
-def dhcp4(source: str, destination: str, *, chaddr: str = A.mac, server: bool = False, to: str = BROADCAST) -> bytes:
+def dhcp4(
+    source: str, destination: str, *, chaddr: str = A.mac, server: bool = False, to: str = BROADCAST
+) -> bytes:
     """A DHCP message: of a client, or of a server to a client."""
     ports = (67, 68) if server else (68, 67)
     payload = f.bootp(2 if server else 1, chaddr, 2 if server else 1)
-    return f.ethernet(to, A.mac, f.IPV4, f.ipv4(source, destination, f.UDP, f.udp(source, destination, ports, payload)))
+    return f.ethernet(
+        to, A.mac, f.IPV4, f.ipv4(source, destination, f.UDP, f.udp(source, destination, ports, payload))
+    )
 
 
 def _legal_arp() -> Iterator[tuple[str, bytes]]:
@@ -114,8 +128,14 @@ def _legal_v4() -> Iterator[tuple[str, bytes]]:
     options = f.ipv4(A.v4, B.v4, f.UDP, f.udp(A.v4, B.v4, PORTS, b"options"), options=b"\x01\x01\x01\x00")
     yield "udp with IPv4 options", f.ethernet(B.mac, A.mac, f.IPV4, options)
     whole = f.udp(A.v4, B.v4, PORTS, b"x" * 40)
-    yield "a first fragment", f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(A.v4, B.v4, f.UDP, whole[:24], more=True))
-    yield "a later fragment", f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(A.v4, B.v4, f.UDP, whole[24:], fragment=3))
+    yield (
+        "a first fragment",
+        f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(A.v4, B.v4, f.UDP, whole[:24], more=True)),
+    )
+    yield (
+        "a later fragment",
+        f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(A.v4, B.v4, f.UDP, whole[24:], fragment=3)),
+    )
     yield "dhcp discover", dhcp4("0.0.0.0", "255.255.255.255")
     yield "dhcp renew, unicast to the gateway", dhcp4(A.v4, GATEWAY.v4, to=GATEWAY.mac)
     report = f.ipv4(A.v4, "224.0.0.22", f.IGMP, f.igmp(0x22, "233.252.0.5"), options=b"\x94\x04\0\0")
@@ -139,7 +159,10 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
     yield "udp over IPv6 from the own prefix", udp6("2001:db8:a::77", B)
     yield "udp over IPv6 from the link-local address", udp6(own, B)
     yield "icmpv6 echo to all nodes", icmp6(own, ALL_NODES, 128, b"\0\1\0\1ping")
-    yield "icmpv6 echo behind destination options", icmp6(A.v6, B.v6, 128, b"\0\1\0\1", to=B.mac, headers=(f.DESTINATION,))
+    yield (
+        "icmpv6 echo behind destination options",
+        icmp6(A.v6, B.v6, 128, b"\0\1\0\1", to=B.mac, headers=(f.DESTINATION,)),
+    )
     for name, address in (("declared", A.v6), ("link-local", own), ("prefix", "2001:db8:a::5")):
         group = f.solicited_node(address)
         yield f"duplicate address detection, {name} address", icmp6("::", group, f.NS, f.neighbor(address))
@@ -148,10 +171,16 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
     asking = f.neighbor(GATEWAY.v6) + f.link_layer_option(1, A.mac)
     group = f.solicited_node(GATEWAY.v6)
     yield "neighbor solicitation for the gateway", icmp6(A.v6, group, f.NS, asking)
-    yield "neighbor solicitation without option", icmp6(A.v6, GATEWAY.v6, f.NS, f.neighbor(GATEWAY.v6), to=GATEWAY.mac)
+    yield (
+        "neighbor solicitation without option",
+        icmp6(A.v6, GATEWAY.v6, f.NS, f.neighbor(GATEWAY.v6), to=GATEWAY.mac),
+    )
     telling = f.neighbor(A.v6, 0x60) + f.link_layer_option(2, A.mac)
     yield "neighbor advertisement to the gateway", icmp6(A.v6, GATEWAY.v6, f.NA, telling, to=GATEWAY.mac)
-    yield "unsolicited neighbor advertisement", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + telling[20:])
+    yield (
+        "unsolicited neighbor advertisement",
+        icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + telling[20:]),
+    )
     bare = f.neighbor(A.v6, 0x60)
     yield "neighbor advertisement without option", icmp6(A.v6, GATEWAY.v6, f.NA, bare, to=GATEWAY.mac)
     inner = f.neighbor("2001:db8:a::9", 0x20) + f.link_layer_option(2, A.mac)
@@ -166,7 +195,10 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
     yield "mld version 1 report without address", _mld("::", "ff02::1:ff00:11", 131, b"\0" * 20)
     yield "mld version 1 done", _mld(own, ALL_ROUTERS, 132, b"\0" * 20)
     datagram = f.udp(own, "ff02::1:2", (546, 547), b"\1\0\0\1")
-    yield "dhcpv6 solicit", f.ethernet(f.group_mac("ff02::1:2"), A.mac, f.IPV6, f.ipv6(own, "ff02::1:2", f.UDP, datagram))
+    yield (
+        "dhcpv6 solicit",
+        f.ethernet(f.group_mac("ff02::1:2"), A.mac, f.IPV6, f.ipv6(own, "ff02::1:2", f.UDP, datagram)),
+    )
     whole = f.udp(A.v6, B.v6, PORTS, b"x" * 40)
     first = f.ipv6(A.v6, B.v6, f.FRAGMENT, f.fragment_header(f.UDP, 0, more=True) + whole[:24])
     yield "a first fragment over IPv6", f.ethernet(B.mac, A.mac, f.IPV6, first)
@@ -201,9 +233,17 @@ def _inbound() -> Iterator[tuple[str, bytes]]:
 
 
 def _hardware() -> Iterator[tuple[str, bytes]]:
-    for whose, source in (("a random", STRANGER), ("B's", B.mac), ("the gateway's", GATEWAY.mac), ("dom0's", DOM0.mac)):
+    for whose, source in (
+        ("a random", STRANGER),
+        ("B's", B.mac),
+        ("the gateway's", GATEWAY.mac),
+        ("dom0's", DOM0.mac),
+    ):
         yield f"own IPv4 with {whose} MAC", udp4(A.v4, B if source != B.mac else GATEWAY, hardware=source)
-        yield f"own arp with {whose} MAC outside", arp(1, (A.mac, A.v4), (ANY_MAC, GATEWAY.v4), hardware=source)
+        yield (
+            f"own arp with {whose} MAC outside",
+            arp(1, (A.mac, A.v4), (ANY_MAC, GATEWAY.v4), hardware=source),
+        )
     yield "B's whole identity", udp4(B.v4, GATEWAY, hardware=B.mac)
     yield "the gateway's whole identity to B", udp4(GATEWAY.v4, B, hardware=GATEWAY.mac)
     yield "own IPv6 with a random MAC", udp6(A.v6, B, hardware=STRANGER)
@@ -235,13 +275,21 @@ def _v4_sources() -> Iterator[tuple[str, bytes]]:
         ("later", f.ipv4(B.v4, GATEWAY.v4, f.UDP, whole[24:], fragment=3)),
     ):
         yield f"a {name} fragment from B's address", f.ethernet(GATEWAY.mac, A.mac, f.IPV4, part)
-    optional = f.ipv4(GATEWAY.v4, B.v4, f.UDP, f.udp(GATEWAY.v4, B.v4, PORTS, b"o"), options=b"\x01\x01\x01\x00")
+    optional = f.ipv4(
+        GATEWAY.v4, B.v4, f.UDP, f.udp(GATEWAY.v4, B.v4, PORTS, b"o"), options=b"\x01\x01\x01\x00"
+    )
     yield "udp with IPv4 options from the gateway's address", f.ethernet(B.mac, A.mac, f.IPV4, optional)
     answer = b"\x50\x12".rjust(14, b"\0").ljust(20, b"\0")
-    yield "a tcp answer from a far address", f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(FOREIGN4, B.v4, 6, answer))
+    yield (
+        "a tcp answer from a far address",
+        f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(FOREIGN4, B.v4, 6, answer)),
+    )
     behind = f.ipv4(GATEWAY.v4, B.v4, f.AH, f.authentication(f.UDP) + f.udp(GATEWAY.v4, B.v4, PORTS, b"ah"))
     yield "the gateway's address behind an authentication header", f.ethernet(B.mac, A.mac, f.IPV4, behind)
-    yield "udp from B's address to an unknown MAC", f.ethernet("00:00:5e:00:53:ff", A.mac, f.IPV4, udp4(B.v4, GATEWAY)[14:])
+    yield (
+        "udp from B's address to an unknown MAC",
+        f.ethernet("00:00:5e:00:53:ff", A.mac, f.IPV4, udp4(B.v4, GATEWAY)[14:]),
+    )
     yield "dns-like answer from the gateway's address", udp4(GATEWAY.v4, B, ports=(53, 5000))
 
 
@@ -252,16 +300,23 @@ def _arp_forgeries() -> Iterator[tuple[str, bytes]]:
     yield "arp request from the gateway's address", arp(1, (A.mac, GATEWAY.v4), (ANY_MAC, B.v4))
     yield "gratuitous arp for the gateway", arp(1, (A.mac, GATEWAY.v4), (ANY_MAC, GATEWAY.v4))
     yield "gratuitous arp for B", arp(2, (A.mac, B.v4), (BROADCAST, B.v4))
-    yield "arp reply to dom0: the gateway is at A", arp(2, (A.mac, GATEWAY.v4), (DOM0.mac, DOM0.v4), to=DOM0.mac)
+    yield (
+        "arp reply to dom0: the gateway is at A",
+        arp(2, (A.mac, GATEWAY.v4), (DOM0.mac, DOM0.v4), to=DOM0.mac),
+    )
     yield "arp reply to dom0: B is at A", arp(2, (A.mac, B.v4), (DOM0.mac, DOM0.v4), to=DOM0.mac)
-    yield "arp reply to dom0: the gateway is at a stranger's", arp(
-        2, (STRANGER, GATEWAY.v4), (DOM0.mac, DOM0.v4), to=DOM0.mac
+    yield (
+        "arp reply to dom0: the gateway is at a stranger's",
+        arp(2, (STRANGER, GATEWAY.v4), (DOM0.mac, DOM0.v4), to=DOM0.mac),
     )
     yield "own address at another's MAC inside", arp(1, (STRANGER, A.v4), (ANY_MAC, GATEWAY.v4))
     yield "own address at B's MAC inside", arp(2, (B.mac, A.v4), router, to=GATEWAY.mac)
     yield "arp probe for B's address", arp(1, (A.mac, "0.0.0.0"), (ANY_MAC, B.v4))
     yield "arp probe for the gateway's address", arp(1, (A.mac, "0.0.0.0"), (ANY_MAC, GATEWAY.v4))
-    yield "arp probe for the own address with another's MAC inside", arp(1, (B.mac, "0.0.0.0"), (ANY_MAC, A.v4))
+    yield (
+        "arp probe for the own address with another's MAC inside",
+        arp(1, (B.mac, "0.0.0.0"), (ANY_MAC, A.v4)),
+    )
     yield "arp reply from the unspecified address", arp(2, (A.mac, "0.0.0.0"), (B.mac, A.v4), to=B.mac)
     for name, packet in {
         "operation 3 (reverse request)": f.arp(3, mine, mine),
@@ -279,15 +334,25 @@ def _arp_forgeries() -> Iterator[tuple[str, bytes]]:
 
 def _roles() -> Iterator[tuple[str, bytes]]:
     yield "dhcp offer from the own address", dhcp4(A.v4, "255.255.255.255", chaddr=B.mac, server=True)
-    yield "dhcp offer from the gateway's address", dhcp4(GATEWAY.v4, "255.255.255.255", chaddr=B.mac, server=True)
+    yield (
+        "dhcp offer from the gateway's address",
+        dhcp4(GATEWAY.v4, "255.255.255.255", chaddr=B.mac, server=True),
+    )
     yield "dhcp offer to B alone", dhcp4(A.v4, B.v4, chaddr=B.mac, server=True, to=B.mac)
     yield "dhcp discover for B's hardware address", dhcp4("0.0.0.0", "255.255.255.255", chaddr=B.mac)
-    yield "dhcp request for B's hardware address from the own address", dhcp4(A.v4, GATEWAY.v4, chaddr=B.mac, to=GATEWAY.mac)
+    yield (
+        "dhcp request for B's hardware address from the own address",
+        dhcp4(A.v4, GATEWAY.v4, chaddr=B.mac, to=GATEWAY.mac),
+    )
     yield "dhcp discover from B's address", dhcp4(B.v4, "255.255.255.255")
     yield "dhcp discover from no address to the gateway alone", dhcp4("0.0.0.0", GATEWAY.v4, to=GATEWAY.mac)
-    short = f.ipv4("0.0.0.0", "255.255.255.255", f.UDP, f.udp("0.0.0.0", "255.255.255.255", (68, 67), b"short"))
+    short = f.ipv4(
+        "0.0.0.0", "255.255.255.255", f.UDP, f.udp("0.0.0.0", "255.255.255.255", (68, 67), b"short")
+    )
     yield "dhcp discover without a hardware address", f.ethernet(BROADCAST, A.mac, f.IPV4, short)
-    unbound = f.ipv4("0.0.0.0", "255.255.255.255", f.UDP, f.udp("0.0.0.0", "255.255.255.255", PORTS, b"no dhcp"))
+    unbound = f.ipv4(
+        "0.0.0.0", "255.255.255.255", f.UDP, f.udp("0.0.0.0", "255.255.255.255", PORTS, b"no dhcp")
+    )
     yield "udp broadcast from no address", f.ethernet(BROADCAST, A.mac, f.IPV4, unbound)
     query = f.ipv4(A.v4, "224.0.0.1", f.IGMP, f.igmp(0x11))
     yield "igmp query", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
@@ -298,7 +363,10 @@ def _roles() -> Iterator[tuple[str, bytes]]:
     yield "multicast router advertisement", icmp6(A.link_local, "ff02::6a", 151)
     yield "multicast router solicitation", icmp6(A.link_local, "ff02::6a", 152)
     yield "node information query", icmp6(A.v6, B.v6, 139, b"\0" * 12, to=B.mac)
-    yield "inverse neighbor solicitation", icmp6(A.v6, ALL_NODES, 141, b"\0\0\0\0" + f.link_layer_option(1, A.mac))
+    yield (
+        "inverse neighbor solicitation",
+        icmp6(A.v6, ALL_NODES, 141, b"\0\0\0\0" + f.link_layer_option(1, A.mac)),
+    )
     yield "inverse neighbor advertisement", icmp6(A.v6, B.v6, 142, b"\0\0\0\0", to=B.mac)
     yield "home agent advertisement", icmp6(A.v6, B.v6, 147, b"\0\0\0\0", to=B.mac)
     datagram = f.udp(A.link_local, B.link_local, (547, 546), b"\2\0\0\1")
@@ -342,31 +410,70 @@ def _neighbor_forgeries() -> Iterator[tuple[str, bytes]]:
     mine = f.link_layer_option(2, A.mac)
     yield "advertises the gateway", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(router, 0xA0) + mine)
     yield "advertises the gateway to B", icmp6(A.v6, B.v6, f.NA, f.neighbor(router, 0xE0) + mine, to=B.mac)
-    yield "advertises the gateway to dom0", icmp6(A.v6, DOM0.v6, f.NA, f.neighbor(router, 0x60) + mine, to=DOM0.mac)
-    yield "advertises the gateway from the gateway's address", icmp6(router, B.v6, f.NA, f.neighbor(router, 0xE0) + mine, to=B.mac)
+    yield (
+        "advertises the gateway to dom0",
+        icmp6(A.v6, DOM0.v6, f.NA, f.neighbor(router, 0x60) + mine, to=DOM0.mac),
+    )
+    yield (
+        "advertises the gateway from the gateway's address",
+        icmp6(router, B.v6, f.NA, f.neighbor(router, 0xE0) + mine, to=B.mac),
+    )
     yield "advertises B without option", icmp6(A.v6, GATEWAY.v6, f.NA, f.neighbor(B.v6, 0x60), to=GATEWAY.mac)
     yield "advertises B's prefix", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor("2001:db8:b::1", 0x20) + mine)
     wrong = f.link_layer_option(2, STRANGER)
-    yield "advertises the own address at a stranger's MAC", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + wrong)
-    yield "advertises with a second option", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + mine + wrong)
-    yield "advertises with a foreign option first", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + b"\x0e\x01nonce!" + wrong)
-    yield "advertises with a source option", icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + f.link_layer_option(1, A.mac))
+    yield (
+        "advertises the own address at a stranger's MAC",
+        icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + wrong),
+    )
+    yield (
+        "advertises with a second option",
+        icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + mine + wrong),
+    )
+    yield (
+        "advertises with a foreign option first",
+        icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + b"\x0e\x01nonce!" + wrong),
+    )
+    yield (
+        "advertises with a source option",
+        icmp6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20) + f.link_layer_option(1, A.mac)),
+    )
     for name, header in (("hop-by-hop", f.HOP_BY_HOP), ("destination", f.DESTINATION)):
         forged = icmp6(A.v6, B.v6, f.NA, f.neighbor(router, 0xE0) + mine, to=B.mac, headers=(header,))
         yield f"advertises the gateway behind {name} options", forged
     asking = f.neighbor(router)
     group = f.solicited_node(router)
-    yield "solicits from the gateway's address", icmp6(router, f.solicited_node(B.v6), f.NS, f.neighbor(B.v6) + f.link_layer_option(1, A.mac))
+    yield (
+        "solicits from the gateway's address",
+        icmp6(router, f.solicited_node(B.v6), f.NS, f.neighbor(B.v6) + f.link_layer_option(1, A.mac)),
+    )
     yield "solicits with B's MAC", icmp6(A.v6, group, f.NS, asking + f.link_layer_option(1, B.mac))
-    yield "solicits with two options", icmp6(A.v6, group, f.NS, asking + f.link_layer_option(1, A.mac) + f.link_layer_option(1, B.mac))
+    yield (
+        "solicits with two options",
+        icmp6(A.v6, group, f.NS, asking + f.link_layer_option(1, A.mac) + f.link_layer_option(1, B.mac)),
+    )
     yield "solicits with a target option", icmp6(A.v6, group, f.NS, asking + f.link_layer_option(2, A.mac))
     yield "detects a duplicate of the gateway", icmp6("::", group, f.NS, asking)
-    yield "detects a duplicate of B, with nonce", icmp6("::", f.solicited_node(B.v6), f.NS, f.neighbor(B.v6) + b"\x0e\x01nonce!")
-    yield "detects a duplicate of the own address, asking B alone", icmp6("::", B.v6, f.NS, f.neighbor(A.v6), to=B.mac)
-    yield "detects a duplicate with a MAC", icmp6("::", f.solicited_node(A.v6), f.NS, f.neighbor(A.v6) + f.link_layer_option(1, A.mac))
+    yield (
+        "detects a duplicate of B, with nonce",
+        icmp6("::", f.solicited_node(B.v6), f.NS, f.neighbor(B.v6) + b"\x0e\x01nonce!"),
+    )
+    yield (
+        "detects a duplicate of the own address, asking B alone",
+        icmp6("::", B.v6, f.NS, f.neighbor(A.v6), to=B.mac),
+    )
+    yield (
+        "detects a duplicate with a MAC",
+        icmp6("::", f.solicited_node(A.v6), f.NS, f.neighbor(A.v6) + f.link_layer_option(1, A.mac)),
+    )
     yield "router solicitation from B's address", icmp6(B.link_local, ALL_ROUTERS, f.RS, b"\0" * 4)
-    yield "router solicitation with B's MAC", icmp6(own, ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, B.mac))
-    yield "router solicitation without address, with a MAC", icmp6("::", ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, A.mac))
+    yield (
+        "router solicitation with B's MAC",
+        icmp6(own, ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, B.mac)),
+    )
+    yield (
+        "router solicitation without address, with a MAC",
+        icmp6("::", ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, A.mac)),
+    )
     redirect = b"\0" * 4 + f.neighbor(A.v6)[4:] + f.neighbor(router)[4:]
     yield "redirect", icmp6(own, B.v6, 137, redirect, to=B.mac)
 
@@ -382,7 +489,11 @@ def _router_advertisements() -> Iterator[tuple[str, bytes]]:
     yield "plain", packet(f.ICMPV6, message)
     yield "from the gateway's address", icmp6(GATEWAY.link_local, ALL_NODES, f.RA, body)
     yield "to B alone", icmp6(own, B.v6, f.RA, body, to=B.mac)
-    for name, header in (("hop-by-hop options", f.HOP_BY_HOP), ("destination options", f.DESTINATION), ("routing", f.ROUTING)):
+    for name, header in (
+        ("hop-by-hop options", f.HOP_BY_HOP),
+        ("destination options", f.DESTINATION),
+        ("routing", f.ROUTING),
+    ):
         yield f"behind {name}", packet(header, f.extension(f.ICMPV6) + message)
     twice = f.extension(f.DESTINATION) + f.extension(f.ICMPV6) + message
     yield "behind two extension headers", packet(f.HOP_BY_HOP, twice)
@@ -395,9 +506,17 @@ def _router_advertisements() -> Iterator[tuple[str, bytes]]:
     first = f.fragment_header(f.ICMPV6, 0, more=True) + message[:16]
     yield "in the first fragment", packet(f.FRAGMENT, first)
     hidden = f.extension(f.ICMPV6) + message
-    yield "in the first fragment behind destination options", packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 0, more=True) + hidden[:8])
-    yield "in the second fragment behind destination options", packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 1, more=False) + hidden[8:])
-    nested = f.fragment_header(f.FRAGMENT, 0, more=False) + f.fragment_header(f.ICMPV6, 0, more=False) + message
+    yield (
+        "in the first fragment behind destination options",
+        packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 0, more=True) + hidden[:8]),
+    )
+    yield (
+        "in the second fragment behind destination options",
+        packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 1, more=False) + hidden[8:]),
+    )
+    nested = (
+        f.fragment_header(f.FRAGMENT, 0, more=False) + f.fragment_header(f.ICMPV6, 0, more=False) + message
+    )
     yield "in a fragment in a fragment", packet(f.FRAGMENT, nested)
     mixed = f.extension(f.FRAGMENT) + f.fragment_header(f.DESTINATION, 0, more=False) + hidden
     yield "in a fragment behind hop-by-hop options", packet(f.HOP_BY_HOP, mixed)
@@ -448,8 +567,14 @@ def _types() -> Iterator[tuple[str, bytes]]:
     yield "cisco's spanning tree", f.ethernet("01:00:0c:cc:cc:cd", A.mac, len(cisco), cisco)
     discovery = b"\xaa\xaa\x03\0\0\x0c\x20\0" + b"\2\xb4\0\0"
     yield "cisco discovery", f.ethernet("01:00:0c:cc:cc:cc", A.mac, len(discovery), discovery)
-    yield "IPv4 type with IPv6 inside from B", f.ethernet(GATEWAY.mac, A.mac, f.IPV4, udp6(B.v6, GATEWAY)[14:])
-    yield "IPv6 type with IPv4 inside from B", f.ethernet(GATEWAY.mac, A.mac, f.IPV6, udp4(B.v4, GATEWAY)[14:])
+    yield (
+        "IPv4 type with IPv6 inside from B",
+        f.ethernet(GATEWAY.mac, A.mac, f.IPV4, udp6(B.v6, GATEWAY)[14:]),
+    )
+    yield (
+        "IPv6 type with IPv4 inside from B",
+        f.ethernet(GATEWAY.mac, A.mac, f.IPV6, udp4(B.v4, GATEWAY)[14:]),
+    )
     yield "an IPv4 header cut short", f.ethernet(BROADCAST, A.mac, f.IPV4, udp4(A.v4, B)[14:26])
     yield "an IPv6 header cut short", f.ethernet(BROADCAST, A.mac, f.IPV6, udp6(A.v6, B)[14:36])
     yield "nothing behind the type", f.ethernet(BROADCAST, A.mac, f.IPV4, b"")
@@ -461,7 +586,9 @@ def _reserved_groups() -> Iterator[tuple[str, bytes]]:
         group = f"01:80:c2:00:00:{last:02x}"
         for name, frame in {
             "the gateway's address": udp4(GATEWAY.v4, DOM0, payload=group.encode()),
-            "the gateway's whole identity": udp4(GATEWAY.v4, DOM0, hardware=GATEWAY.mac, payload=b"all " + group.encode()),
+            "the gateway's whole identity": udp4(
+                GATEWAY.v4, DOM0, hardware=GATEWAY.mac, payload=b"all " + group.encode()
+            ),
             "B's address over IPv6": udp6(B.v6, DOM0, payload=b"six " + group.encode()),
         }.items():
             yield f"{name} to dom0 by {group}", f.mac(group) + frame[6:]

@@ -42,7 +42,7 @@ def snap(frame: bytes) -> bytes:
     return frame[:12] + struct.pack("!H", len(body)) + body
 
 
-def arp(  # noqa: PLR0913  # an ARP packet has these fields
+def arp(  # an ARP packet has these fields
     operation: int,
     sender: tuple[str, str],
     target: tuple[str, str],
@@ -53,7 +53,9 @@ def arp(  # noqa: PLR0913  # an ARP packet has these fields
 ) -> bytes:
     """An ARP packet; sender and target as (MAC, IPv4)."""
     head = struct.pack("!HHBBH", kind, protocol, *sizes, operation)
-    return head + b"".join(mac(hardware) + IPv4Address(address).packed for hardware, address in (sender, target))
+    return head + b"".join(
+        mac(hardware) + IPv4Address(address).packed for hardware, address in (sender, target)
+    )
 
 
 def ipv4(  # noqa: PLR0913  # an IPv4 header has more
@@ -126,13 +128,19 @@ def udp(source: str, destination: str, ports: tuple[int, int], payload: bytes) -
 def icmpv6(source: str, destination: str, kind: int, body: bytes) -> bytes:
     """An ICMPv6 message of code 0."""
     message = struct.pack("!BBH", kind, 0, 0) + body
-    return message[:2] + struct.pack("!H", checksum(_upper_layer(source, destination, ICMPV6, message))) + message[4:]
+    return (
+        message[:2]
+        + struct.pack("!H", checksum(_upper_layer(source, destination, ICMPV6, message)))
+        + message[4:]
+    )
 
 
 def igmp(kind: int, group: str = "0.0.0.0") -> bytes:
     """An IGMP message of eight bytes (v1 and v2), or for kind 0x22 a v3 report that joins one group."""
-    if kind == 0x22:  # noqa: PLR2004  # RFC 3376's report
-        body = struct.pack("!BBHHH", kind, 0, 0, 0, 1) + struct.pack("!BBH4s", 4, 0, 0, IPv4Address(group).packed)
+    if kind == 0x22:  # RFC 3376's report
+        body = struct.pack("!BBHHH", kind, 0, 0, 0, 1) + struct.pack(
+            "!BBH4s", 4, 0, 0, IPv4Address(group).packed
+        )
     else:
         body = struct.pack("!BBH4s", kind, 100, 0, IPv4Address(group).packed)
     return body[:2] + struct.pack("!H", checksum(body)) + body[4:]
@@ -157,7 +165,9 @@ def router_advertisement(hardware: str) -> bytes:
 def bootp(operation: int, hardware: str, message: int) -> bytes:
     """A DHCPv4 payload; operation 1 from clients, 2 from servers."""
     head = struct.pack("!BBBBIHH16x", operation, 1, 6, 0, 0x1234, 0, 0)
-    return head + mac(hardware) + b"\0" * 10 + b"\0" * 192 + b"\x63\x82\x53\x63" + bytes((53, 1, message, 255))
+    return (
+        head + mac(hardware) + b"\0" * 10 + b"\0" * 192 + b"\x63\x82\x53\x63" + bytes((53, 1, message, 255))
+    )
 
 
 def solicited_node(address: str) -> str:

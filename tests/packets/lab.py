@@ -64,7 +64,11 @@ class Lab:
 
     def _build_bridge(self) -> None:
         # Ports have link-local addresses of dom0, as vifs do; no source is refused for its route.
-        settings = {"ipv6/conf/default/accept_dad": 0, "ipv6/conf/default/accept_ra": 0, "ipv4/conf/all/rp_filter": 0}
+        settings = {
+            "ipv6/conf/default/accept_dad": 0,
+            "ipv6/conf/default/accept_ra": 0,
+            "ipv4/conf/all/rp_filter": 0,
+        }
         self.dom0.sysctl({**settings, "ipv4/conf/default/rp_filter": 0})
         # Snooping off: the bridge would drop malformed IGMP and MLD by itself and so hide what a guard lets through.
         options = ("stp_state", "0", "forward_delay", "0", "mcast_snooping", "0")
@@ -115,7 +119,9 @@ class Lab:
         self.dom0.must("nft", "flush", "ruleset")
         for port in self._guests:
             self.dom0.must("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off")
-            self.dom0.must("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush")
+            self.dom0.must(
+                "ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush"
+            )
         for entry in read_fdb(self.dom0):
             self.dom0.run(["bridge", "fdb", "del", entry.mac, "dev", entry.port, "master"])
 
@@ -145,7 +151,10 @@ class Lab:
         # Read before the markers: they teach the bridge again where their senders are.
         after = self.forwarding(), self.neighbors()
         where = self._observe(frame, sender)
-        return Seen(where, *(dict(set(new.items()) - set(old.items())) for old, new in zip(before, after, strict=True)))
+        return Seen(
+            where,
+            *(dict(set(new.items()) - set(old.items())) for old, new in zip(before, after, strict=True)),
+        )
 
     def send_all(self, batch: Sequence[bytes], sender: Party = A) -> list[frozenset[str]]:
         """For each frame the observers it reached."""

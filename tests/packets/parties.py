@@ -45,7 +45,9 @@ def addresses(*texts: str) -> tuple[Address, ...]:
     return tuple(ip_network(text) for text in texts)
 
 
-def binding(party: Party, *more: str, mode: Literal["audit", "enforce"] = "enforce", emulated: bool = False) -> Binding:
+def binding(
+    party: Party, *more: str, mode: Literal["audit", "enforce"] = "enforce", emulated: bool = False
+) -> Binding:
     """The binding of a guest with its two addresses and more."""
     bound = addresses(party.v4, party.v6, *more)
     return Binding(party.port, party.mac, bound, f"uuid-of-{party.port}", 0, mode, emulated)

@@ -25,7 +25,9 @@ def complaint(case: Case, seen: Seen) -> str | None:
     return None
 
 
-def test_the_guard_lets_pass_what_the_bindings_allow_and_nothing_else(bridged_lab: Lab, features: Features) -> None:
+def test_the_guard_lets_pass_what_the_bindings_allow_and_nothing_else(
+    bridged_lab: Lab, features: Features
+) -> None:
     bridged_lab.load(nftables.full(GUARD, features))
 
     wrong = [found for case in CASES if (found := complaint(case, bridged_lab.send(case.frame, case.sender)))]

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from schemas import scalars
+from schemas import address, scalars
 from schemas.scalars import Plain
 
 KINDS: dict[str, TypeAdapter[Any]] = {
-    name: TypeAdapter(getattr(scalars, name))
+    name: TypeAdapter(getattr(scalars, name, None) or getattr(address, name))
     for name in [
         "Boolean",
         "CommandLine",

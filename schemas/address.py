@@ -1,0 +1,133 @@
+"""MAC and IP addresses as they may stand in a specification, each with one canonical form. Pure.
+
+An IP address and a prefix are the same thing here: a network, which may hold a single address.
+"""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from schemas.scalars import plain_text, shown
+
+Address = IPv4Network | IPv6Network
+
+
+def _mac(value: object) -> str:
+    text = plain_text(value).lower()
+    if re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", text) is None:
+        raise ValueError(f"{shown(text)} is no MAC address (expected six bytes such as 00:16:3e:7c:1f:6e)")
+    if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
+        raise ValueError(f"{shown(text)} is no unicast MAC address")
+    if text == "fe:ff:ff:ff:ff:ff":
+        raise ValueError(f"{shown(text)} is the address that Xen gives to the ports in dom0")
+    return text
+
+
+Mac = Annotated[str, BeforeValidator(_mac)]
+
+
+def _plain_address(text: str) -> IPv4Address | IPv6Address:
+    # ASCII and no zone: ipaddress takes "fe80::1%anything", newlines included.
+    if re.fullmatch(r"[0-9A-Fa-f.:]{2,45}", text) is None:
+        raise ValueError(f"{shown(text)} is no IP address")
+    try:
+        address = ip_address(text)
+    except ValueError as exc:
+        raise ValueError(f"{shown(text)} is no IP address ({exc})") from None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        raise ValueError(f"{shown(text)} is an IPv4-mapped IPv6 address: write {address.ipv4_mapped}")
+    return address
+
+
+def _network(value: object) -> Address:
+    """An address or a prefix without host bits, whatever it is for."""
+    text = plain_text(value)
+    head, slash, length = text.partition("/")
+    address = _plain_address(head)
+    if not slash:
+        # From a number: from text it would be parsed once more, and a fleet has 20,000 of them.
+        if isinstance(address, IPv4Address):
+            return IPv4Network((int(address), 32))
+        return IPv6Network((int(address), 128))
+    if re.fullmatch(r"0|[1-9][0-9]{0,2}", length) is None:
+        raise ValueError(f"{shown(text)} is no prefix (expected a length such as /29)")
+    try:
+        return ip_network(text)
+    except ValueError as exc:
+        raise ValueError(f"{shown(text)} is no prefix ({exc})") from None
+
+
+# Overlap, not membership: a prefix around one of these would hand it out as well. The IPv4-mapped ones are
+# second names of IPv4 addresses, which claims would miss.
+_NO_GUESTS: dict[int, tuple[Address, ...]] = {
+    4: tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
+    6: tuple(IPv6Network(text) for text in ("::/127", "::ffff:0:0/96", "ff00::/8")),
+}
+
+
+def parse_address(value: object) -> Address:
+    """An address or a prefix of a guest, as a network.
+
+    Raises:
+        ValueError: neither, host bits in a prefix, or an address that no guest can be given.
+    """
+    network = _network(value)
+    for taken in _NO_GUESTS[network.version]:
+        if overlaps(network, taken):
+            raise ValueError(f"{shown(value)} cannot be a guest's address ({taken} is not for hosts)")
+    return network
+
+
+def within(inner: Address, outer: Address) -> bool:
+    """Whether all of `inner` lies in `outer`."""
+    if inner.version != outer.version or inner.prefixlen < outer.prefixlen:
+        return False
+    shift = outer.max_prefixlen - outer.prefixlen
+    return int(inner.network_address) >> shift == int(outer.network_address) >> shift
+
+
+def overlaps(one: Address, other: Address) -> bool:
+    """Whether they have an address in common."""
+    return within(one, other) or within(other, one)
+
+
+def address_text(network: Address) -> str:
+    """The canonical text: an address without its length, a prefix with it."""
+    return str(network.network_address) if network.prefixlen == network.max_prefixlen else str(network)
+
+
+def _subnet(value: object) -> Address:
+    network = parse_address(value)
+    if network.prefixlen == network.max_prefixlen:
+        raise ValueError(f"{shown(str(value))} is no subnet (expected a prefix such as 172.16.39.0/24)")
+    return network
+
+
+def _host_address(value: object) -> Address:
+    network = parse_address(value)
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{shown(str(value))} is a prefix (expected one address)")
+    return network
+
+
+def _listen_address(value: object) -> Address:
+    network = _network(value)
+    if network.prefixlen != network.max_prefixlen:
+        raise ValueError(f"{shown(str(value))} is a prefix (expected one address)")
+    if network.is_unspecified:  # every network that dom0 is in would reach the guest's screen
+        raise ValueError(f"{shown(str(value))} is every address of dom0 (expected one, such as 127.0.0.1)")
+    if network.is_multicast or network in _NO_GUESTS[4]:
+        raise ValueError(f"{shown(str(value))} is no address to listen on (expected such as 127.0.0.1)")
+    return network
+
+
+_AS_TEXT = PlainSerializer(address_text, return_type=str)
+_IP_SCHEMA = Field(json_schema_extra={"type": "string"})
+Ip = Annotated[Any, BeforeValidator(parse_address), _AS_TEXT, _IP_SCHEMA]
+ListenIp = Annotated[Any, BeforeValidator(_listen_address), _AS_TEXT, _IP_SCHEMA]
+HostIp = Annotated[Any, BeforeValidator(_host_address), _AS_TEXT, _IP_SCHEMA]
+Subnet = Annotated[Any, BeforeValidator(_subnet), PlainSerializer(str, return_type=str), _IP_SCHEMA]
