@@ -21,7 +21,7 @@ from reconciler.durable import write_whole
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
-from reconciler.reconcile import BusyError, Dom0, Result, apply
+from reconciler.reconcile import BusyError, Dom0, Result, applied_commit, apply, forward_only
 from schemas.diagnostic import SpecError
 from state.run import ReadError
 from state.source import Reading
@@ -46,9 +46,14 @@ class _Nudge(FileSystemEventHandler):
 
 
 class Daemon:
-    """Keeps one host as one repository wants it."""
+    """Keeps one host as one repository wants it.
 
-    def __init__(self, dom0: Dom0, read: Callable[[], Reading], interval_s: float, repository: str) -> None:
+    `read` gets the commit that was last applied, if any, so that Reading.descends answers.
+    """
+
+    def __init__(
+        self, dom0: Dom0, read: Callable[[str | None], Reading], interval_s: float, repository: str
+    ) -> None:
         self._dom0, self._read, self._interval_s, self._repository = dom0, read, interval_s, Path(repository)
         self._reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ending = False
@@ -62,7 +67,9 @@ class Daemon:
             BusyError: somebody else is changing the host.
         """
         started = self._dom0.monotonic()
-        result = apply(self._dom0, self._read(), Policy(by_hand=False), by="domgit run")
+        applied = applied_commit(self._dom0.last())
+        reading = forward_only(self._read(applied), applied)
+        result = apply(self._dom0, reading, Policy(by_hand=False), by="domgit run")
         self._publish(result)
         log.info(
             "pass finished",

@@ -53,6 +53,8 @@ def diff_life(life: Life) -> Iterator[Change | Note]:
     elif domain is not None:
         if life.owned is None:
             yield _adopt(life, domain)
+        elif life.owned.powered_off:
+            yield _switched_on(life, domain)
         if domu.state == "halted":
             yield _stop(life, domain)
     elif domu.state == "running":
@@ -212,6 +214,28 @@ def _adopt(life: Life, domain: Domain) -> Change:
     )
 
 
+def _switched_on(life: Life, domain: Domain) -> Change:
+    """Somebody has started it by hand since its customer switched it off: from now on it is to run again."""
+    domu = life.domu
+    return Change(
+        address=life.address,
+        actions=("update",),
+        cause="corrective",
+        impact="none",
+        phase=Phase.PREPARE,
+        steps=(Remember(domu.uuid, "powered-off", "no"),),
+        fingerprint=(life.fact("domain"),),
+        before={"powered_off": True},
+        after={"powered_off": False},
+        counts=(life.address,),
+        layer=("stored",),
+        reason="started_by_hand",
+        uuid=domu.uuid,
+        domid=domain.domid,
+        order=1,
+    )
+
+
 def _stop(life: Life, domain: Domain) -> Change:
     domu = life.domu
     return Change(
@@ -251,7 +275,7 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         address=life.address,
         actions=("delete",),
         cause="intentional",
-        impact="restart",
+        impact="none" if domain is None else "restart",
         phase=Phase.REMOVE,
         steps=tuple(steps),
         fingerprint=(life.fact("domain"),),

@@ -38,7 +38,9 @@ class Journal:
             OSError: it could not be written; then nothing must be done that it was to announce.
             JournalError: more than a torn last line is damaged; nothing is cut off.
         """
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.path.parent.mkdir(
+            parents=True, exist_ok=True, mode=0o711
+        )  # the mirror below is fetched by another user
         payload = json.dumps(record, sort_keys=True, separators=(",", ":"))
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -28,7 +28,7 @@ from reconciler.policy import Policy
 from reconciler.render_xl import config_path
 from reconciler.scope import SHUTDOWN_GRACE_S, Situation, scope
 from reconciler.secret import masked
-from schemas.diagnostic import SpecError
+from schemas.diagnostic import Diagnostic, SpecError
 from state.desired import Desired
 from state.files import Files
 from state.observed import Interest, Observed, observe, observe_for
@@ -88,6 +88,34 @@ def wanted(reading: Reading, last: LastGood | None) -> tuple[Desired, Source]:
     if last is None:
         raise SpecError(reading.diagnostics)
     return replace(last.desired, diagnostics=reading.diagnostics), source
+
+
+def applied_commit(last: LastGood | None) -> str | None:
+    """The commit that was last applied; None for a worktree, which has no history, and where nothing was."""
+    return None if last is None or last.source.revision.startswith("worktree:") else last.source.revision
+
+
+def goes_back(reading: Reading, applied: str | None) -> bool:
+    """Whether the commit is known, or must be feared, not to have the applied one in its history."""
+    return (
+        applied is not None and not reading.revision.startswith("worktree:") and reading.descends is not True
+    )
+
+
+def forward_only(reading: Reading, applied: str | None) -> Reading:
+    """The reading, refused as a whole when its commit does not descend from the one that was last applied.
+
+    History never goes back by itself: a branch that was reset, or another repository under the same URL, would
+    take away what customers were given meanwhile. A human may still apply such a commit.
+    """
+    if applied is None or not goes_back(reading, applied):
+        return reading
+    known = "does not descend from" if reading.descends is False else "is in a history without"
+    message = (
+        f"{reading.revision[:12]} {known} {applied[:12]}, which was last applied (to go there: domgit apply)"
+    )
+    refused = Diagnostic(None, None, None, "DG1601", message)
+    return replace(reading, desired=None, refused=True, diagnostics=(refused, *reading.diagnostics))
 
 
 def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> Interest:

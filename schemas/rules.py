@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from schemas.address import Address, address_text, overlaps, within
 from schemas.claims import LINK_LOCAL, Claimant, eui64_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
-from schemas.host import Host
+from schemas.host import DiskUse, Host, RestartLimit, Start
 from schemas.network import Network
 from schemas.scalars import is_good_vif_name
 from schemas.segments import Segment, overlapping
@@ -38,6 +39,29 @@ def check_host(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
                 )
                 yield tree.error("DG1205", (*path, "uplinks", place), message, about)
             uplinks[uplink] = bridge.name
+    yield from _idle_fields(host, tree, about)
+
+
+def _idle_fields(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
+    def error(code: str, path: Path, message: str) -> Diagnostic:
+        return tree.error(code, path, f"{dotted(path[1:])}: {message}", about)
+
+    spec = host.spec
+    if spec.windows:
+        yield _idle(error, ("spec", "windows"))
+    if spec.limits.restart != RestartLimit():
+        yield _idle(error, ("spec", "limits", "restart"))
+    if spec.disks != DiskUse():
+        yield _idle(error, ("spec", "disks"))
+    if spec.start != Start():
+        yield _idle(error, ("spec", "start"))
+
+
+def _idle(error: MakeError, path: Path) -> Diagnostic:
+    """A warning: the format has the word, and its work comes in a later version; nobody is to rely on it before."""
+    return replace(
+        error("DG1902", path, "this version reads it and does nothing with it yet"), severity="warning"
+    )
 
 
 def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnostic]:
@@ -84,6 +108,10 @@ def check_domu(
             yield error("DG1205", ("spec", "disks", index, "vdev"), f"{disk.vdev} is used twice")
     if host is not None:
         yield from _check_paths(claimant, host, error)
+    if spec.boot is not None and spec.boot.then is not None:
+        yield _idle(error, ("spec", "boot", "then"))
+    if spec.console.login == "ensure":
+        yield _idle(error, ("spec", "console", "login"))
     for index, vif in enumerate(spec.vifs):
         yield from _check_vif(claimant, index, vif, host, networks.get(vif.bridge, Segment()), about)
 
@@ -171,14 +199,8 @@ def _check_vif(
     ):
         yield error("DG1205", ("name",), f'"{vif.name}" is a bridge or an uplink of the host')
     if vif.name is not None and not is_good_vif_name(vif.name):
-        warning = error(
-            "DG1901",
-            ("name",),
-            f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)',
-        )
-        yield Diagnostic(
-            warning.file, warning.line, warning.column, warning.code, warning.message, about, "warning"
-        )
+        message = f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)'
+        yield replace(error("DG1901", ("name",), message), severity="warning")
 
 
 def _check_addresses(vif: Vif, segment: Segment, error: MakeError) -> Iterator[Diagnostic]:

@@ -121,11 +121,12 @@ class HostFiles:
             raise ReadError(f"{folder}: {exc.strerror}") from exc
 
     def holders(self, paths: Iterable[str]) -> Mapping[str, str]:
-        """See Files. Loop devices and open file descriptors are looked at, by device and inode."""
-        wanted = {found.identity: path for path in paths if (found := self.stat(path)) is not None}
-        if not wanted:
+        """See Files. Mounts, device-mapper, loop devices and open file descriptors, by device and inode."""
+        there = {path: found for path in paths if (found := self.stat(path)) is not None}
+        if not there:
             return {}
-        held = {}
+        wanted = {found.identity: path for path, found in there.items()}
+        held = self._block_holders({path: found for path, found in there.items() if found.kind == "block"})
         for name in self.names("/sys/block"):
             backing = self.read_text(f"/sys/block/{name}/loop/backing_file")
             found = self.stat(backing.rstrip("\n")) if backing else None
@@ -135,6 +136,20 @@ class HostFiles:
             for identity in self._open_files(process):
                 if identity in wanted:
                     held.setdefault(wanted[identity], f"process {process}")
+        return held
+
+    def _block_holders(self, blocks: Mapping[str, FileStat]) -> dict[str, str]:
+        """Which of these block devices are mounted here, or are part of another device."""
+        held = {}
+        numbers = {f"{os.major(each.device)}:{os.minor(each.device)}": path for path, each in blocks.items()}
+        for number, path in numbers.items():
+            above = self.names(f"/sys/dev/block/{number}/holders")
+            if above:
+                held[path] = f"/dev/{above[0]}"
+        for line in (self.read_text("/proc/self/mountinfo") or "").splitlines() if numbers else ():
+            fields = line.split(" ")
+            if fields[2] in numbers:
+                held[numbers[fields[2]]] = f"the mount {fields[4]}"
         return held
 
     def _processes(self) -> tuple[str, ...]:
@@ -152,6 +167,8 @@ class HostFiles:
                 continue  # closed while we looked
             if stat.S_ISREG(found.st_mode):
                 yield f"{found.st_dev}:{found.st_ino}"
+            elif stat.S_ISBLK(found.st_mode):
+                yield f"{found.st_rdev}:0"
 
     def monitors(self) -> frozenset[str]:
         """See Files."""

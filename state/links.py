@@ -108,8 +108,9 @@ def parse_fdb(text: str) -> tuple[FdbEntry, ...]:
     Source: bridge(8), iproute2 6.1.
     """
     found = set()
-    for entry in _entries("bridge fdb", text):
-        try:
+    entries = _entries("bridge fdb", text)
+    try:
+        for entry in entries:
             # "permanent" are the bridge's and ports' own addresses; entries without a master are no bridge's.
             if entry["state"] != "permanent" and "master" in entry:
                 found.add(
@@ -120,9 +121,9 @@ def parse_fdb(text: str) -> tuple[FdbEntry, ...]:
                         sticky="sticky" in entry["flags"],
                     )
                 )
-        except (KeyError, TypeError, AttributeError) as exc:
-            raise ReadError(f"bridge fdb: an entry is not as expected: {exc!r}") from exc
-    return tuple(sorted(found))
+        return tuple(sorted(found))
+    except (KeyError, TypeError, AttributeError) as exc:
+        raise ReadError(f"bridge fdb: an entry is not as expected: {exc!r}") from exc
 
 
 def _entries(tool: str, text: str) -> Iterable[Mapping[str, Any]]:

@@ -39,11 +39,12 @@ def parse_table(text: str) -> LoadedTable:
     """The table in `nft -s list table bridge domgit`.
 
     Raises:
-        ReadError: the text is no listing of that table.
+        ReadError: the text is no listing of that table, or one that was cut short.
 
     Source: nft(8), nftables 1.0.6.
     """
-    if not text.startswith(f"table {TABLE} {{"):
+    # A block's end is indented, the table's is not.
+    if not text.startswith(f"table {TABLE} {{") or not text.endswith("\n}\n"):
         raise ReadError(f"nft list table: unexpected text {text[:80]!r}")
     elements: dict[str, frozenset[str]] = {}
     for block in _BLOCK.finditer(text):

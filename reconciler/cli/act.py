@@ -28,7 +28,7 @@ from reconciler.plan import Plan
 from reconciler.plan_document import Document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
-from reconciler.reconcile import Dom0, Result, apply, current_plan, restricted
+from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back, restricted
 
 
 @click.command("apply")
@@ -52,7 +52,11 @@ def apply_command(
     reviewed = None if plan_name is None else load_plan(plan_name, machine.journal())
     if reviewed is not None:
         where = Target(where.config, where.repository, _revision(reviewed, where), where.host)
-    reading = read(where, fresh=True)
+    with told():
+        applied = applied_commit(machine.last())
+    reading = read(where, fresh=True, applied=applied)
+    if applied is not None and goes_back(reading, applied):
+        click.echo(f"domgit: this goes back: the commit does not descend from {applied[:12]}", err=True)
     with told():
         plan = current_plan(machine, reading, policy)
         if reviewed is not None:
@@ -140,12 +144,17 @@ def told_result(result: Result) -> None:
 @click.option("--verbose", "-v", is_flag=True, help="Log every command.")
 def run_command(where: Target, once: bool, verbose: bool) -> None:
     """The daemon: converge now, then on every commit and every interval."""
-    logging.basicConfig(
-        level=logging.DEBUG if verbose else logging.INFO, format="%(message)s", stream=sys.stderr
-    )
-    logging.getLogger().handlers[0].setFormatter(KeyValues())
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(KeyValues())
+    # force: the root logger has the handler that keeps every other verb silent.
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     machine = dom0(where.config)
-    daemon = Daemon(machine, lambda: read(where, fresh=True), where.config.interval_s, local_path(where))
+    daemon = Daemon(
+        machine,
+        lambda applied: read(where, fresh=True, applied=applied),
+        where.config.interval_s,
+        local_path(where),
+    )
     if once:
         with told():
             result = daemon.once()

@@ -14,6 +14,7 @@ import click
 
 from reconciler.cli.act import load_plan
 from reconciler.cli.options import Failed, Target, dom0, read, target, target_options, told
+from reconciler.config import DEFAULT
 from reconciler.journal import Journal
 from reconciler.plan_document import FORMAT_VERSION, plan_document
 from reconciler.plan_text import plan_text
@@ -22,6 +23,7 @@ from reconciler.reconcile import current_plan, drift_plan
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 
+SIGNATURES = "not required (this version checks none)"
 TOOLS = ("xl", "xenstore-ls", "xenstore-write", "ip", "bridge", "nft", "git", "setpriv")
 
 
@@ -70,9 +72,7 @@ def status_command(where: Target, as_json: bool) -> None:
         "host": where.host or (plan.host if plan else None),
         "last_applied": None if last is None else last.source.revision,
         "up_to_date": plan is not None and plan.empty,
-        "signatures": "not required (repo.allowed_signers is not set)"
-        if where.config.allowed_signers is None
-        else "required",
+        "signatures": SIGNATURES,
     }
     if plan is not None:
         document = plan_document(plan, timestamp=machine.timestamp())
@@ -289,16 +289,28 @@ def _checks(where: Target) -> Iterator[tuple[str, bool, str]]:
         path = shutil.which(tool, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         yield tool, path is not None, path or "not on PATH"
     yield from _guard_checks()
-    yield (
-        "signatures",
-        True,
-        "not required (repo.allowed_signers is not set)"
-        if where.config.allowed_signers is None
-        else "required",
-    )
+    yield from _repository_checks(where)
+    yield "signatures", True, SIGNATURES
     xendomains = Path("/etc/xen/auto")
     entries = sorted(path.name for path in xendomains.iterdir()) if xendomains.is_dir() else []
     yield "start at boot", True, f"/etc/xen/auto: {', '.join(entries) or 'empty'}"
+
+
+def _repository_checks(where: Target) -> Iterator[tuple[str, bool, str]]:
+    if where.repository is None or where.host is None:
+        missing = "repository (repo.url)" if where.repository is None else "host"
+        yield "configuration", False, f"no {missing} in {DEFAULT} or on the command line"
+        return
+    try:
+        reading = read(where)
+    except Failed as exc:
+        yield "repository", False, str(exc)
+        return
+    errors = sum(diagnostic.severity == "error" for diagnostic in reading.diagnostics)
+    yield "repository", errors == 0, f"{reading.revision[:12]}: {errors} errors for {where.host}"
+    for bridge, _ in () if reading.desired is None else reading.desired.host.bridges:
+        there = Path(f"/sys/class/net/{bridge}/bridge").is_dir()
+        yield f"bridge {bridge}", there, "is there" if there else "does not exist"
 
 
 def _guard_checks() -> Iterator[tuple[str, bool, str]]:

@@ -84,8 +84,12 @@ def told() -> Iterator[None]:
         raise Failed(f"stale plan: {exc}", 3) from exc
 
 
-def read(where: Target, *, need_host: bool = True, fresh: bool = False) -> Reading:
+def read(
+    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
+) -> Reading:
     """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
+
+    `applied` is the commit that Reading.descends is to be about.
 
     Raises:
         Failed: it cannot be read, or a host is needed and none is named.
@@ -104,6 +108,7 @@ def read(where: Target, *, need_host: bool = True, fresh: bool = False) -> Readi
             repository=folder,
             revision=where.revision or where.config.branch,
             host=where.host if need_host else None,
+            applied=applied,
         )
     if need_host and where.host not in reading.hosts and not reading.refused:
         raise Failed(f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})")

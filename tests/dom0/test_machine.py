@@ -14,7 +14,7 @@ from tests.dom0 import INSIDE, ROOT, SHIM, XEN
 from tests.dom0.toolstack import wait_until
 
 pytestmark = [
-    pytest.mark.netns,
+    pytest.mark.machine,
     pytest.mark.timeout(60),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(INSIDE.exists(), reason="looks from outside: run it on the machine itself"),
@@ -54,6 +54,7 @@ def snapshot() -> dict[str, str]:
         "routes": ["ip", "route", "show", "table", "all"],
         "namespaces": ["ip", "netns"],
         "hostname": ["hostname"],
+        "rules": ["nft", "--stateless", "list", "ruleset"],
     }
     taken = {
         name: subprocess.run(argv, capture_output=True, text=True, check=False).stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.dom0.toolstack import domids, run, wait_until, xl
-from tests.end_to_end.provider import Provider, booted, vif
+from tests.end_to_end.provider import IMAGES, Provider, booted, vif
 
 pytestmark = pytest.mark.dom0
 
@@ -21,6 +21,11 @@ def settled(provider: Provider) -> Provider:
     booted("vm01")
     booted("vm02")
     return provider
+
+
+def attached(image: Path) -> bool:
+    """Whether a loop device still has the image: a backend closes a moment after `xl destroy` has returned."""
+    return str(image) in run("losetup", "--list", "--noheadings", "--output", "BACK-FILE").stdout
 
 
 def flush() -> None:
@@ -176,6 +181,56 @@ def test_a_customers_poweroff_is_his_own(settled: Provider) -> None:
     assert set(domids()) == {"vm02"}
     assert "its customer switched it off" in again.out
     assert settled.domgit("plan", "--detailed-exitcode").code == 0
+
+
+def test_a_domu_that_was_started_by_hand_after_its_poweroff_is_to_run_again(settled: Provider) -> None:
+    booted("vm01").poweroff()
+    wait_until(lambda: "---s--" in xl("list").stdout, "the poweroff")
+    assert settled.domgit("run", "--once").code == 0
+    xl("create", "-q", "-f", "/etc/xen/vm01.cfg")
+
+    assert settled.domgit("run", "--once").code == 0
+    xl("destroy", "vm01")
+    wait_until(lambda: not attached(IMAGES / "vm01.img"), "the backend letting go of its disk")
+
+    assert settled.domgit("run", "--once").code == 0
+    assert set(domids()) == {"vm01", "vm02"}
+
+
+def test_a_destroyed_domu_whose_disk_is_mounted_in_dom0_is_left_alone(settled: Provider) -> None:
+    disk = Path("/dev/vol-vps/vm03")
+    image = IMAGES / "backing.img"
+    run("truncate", "-s", "8M", str(image))
+    run("mkfs.ext4", "-q", str(image))
+    loop = run("losetup", "--find", "--show", str(image)).stdout.strip()
+    disk.parent.mkdir()
+    disk.symlink_to(loop)
+    Path("/run/rescue").mkdir()
+    try:
+        settled.host(extra="images: {volumeGroups: [vol-vps]}")
+        settled.domu("vm03", 3, disks=[{"vdev": "xvda", "path": str(disk)}])
+        settled.settled()
+        xl("destroy", "vm03")
+        wait_until(lambda: not attached(image), "the backend letting go of the loop device, and so ending it")
+        run("losetup", loop, str(image))
+        mounted = run("mount", loop, "/run/rescue")
+        assert mounted.returncode == 0, mounted.stderr
+
+        plan = settled.domgit("plan")
+        done = settled.domgit("run", "--once")
+
+        assert f"its disk is in use: {disk} by the mount /run/rescue" in plan.out
+        assert done.code == 4
+        assert "vm03" not in domids()
+        run("umount", "/run/rescue")
+        assert settled.domgit("run", "--once").code == 0
+        assert "vm03" in domids()
+    finally:
+        xl("destroy", "vm03")
+        run("umount", "-q", "/run/rescue")
+        run("losetup", "--detach", loop)
+        disk.unlink()
+        disk.parent.rmdir()
 
 
 def test_a_domu_that_is_to_run_always_is_started_again(settled: Provider) -> None:

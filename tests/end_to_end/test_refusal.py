@@ -319,6 +319,40 @@ def test_a_plan_of_another_commit_is_refused(provider: Provider, tmp_path: Path)
     assert domids() == {}
 
 
+def test_a_branch_that_was_reset_is_not_followed_back_by_itself(provider: Provider) -> None:
+    provider.domu("vm01", 1)
+    first = provider.commit("the first")
+    provider.domu("vm01", 1, vifs=[vif("vm01", 1, ips=["172.16.39.150"])])
+    provider.settled()
+    provider.git("reset", "-q", "--hard", first)
+
+    alone = provider.domgit("run", "--once")
+    still = bound("vm01", "172.16.39.150")
+    by_hand = provider.domgit("apply", "--yes")
+
+    assert alone.code == 4, alone.out + alone.err
+    assert still
+    assert "this goes back" in by_hand.err
+    assert by_hand.code == 0, by_hand.out
+    assert bound("vm01", "172.16.39.101")
+    assert provider.domgit("run", "--once").code == 0
+
+
+def test_signatures_that_are_asked_for_and_not_checked_stop_everything(
+    provider: Provider, tmp_path: Path
+) -> None:
+    provider.domu("vm01", 1)
+    provider.commit()
+    config = tmp_path / "domgit.toml"
+    config.write_text('[repo]\nallowed_signers = "/etc/domgit/allowed_signers"\n')
+
+    done = provider.domgit("apply", "--yes", "--config", str(config))
+
+    assert done.code == 1
+    assert "checks no signatures" in done.err
+    assert domids() == {}
+
+
 def test_without_a_terminal_nothing_is_done_unasked(provider: Provider) -> None:
     provider.domu("vm01", 1)
     provider.commit()
