@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -147,7 +148,11 @@ def dom0(config: Config) -> Dom0:
 
 def who() -> str:
     """Who acts, for the journal."""
-    return f"{os.environ.get('SUDO_USER') or os.environ.get('USER') or os.geteuid()}@{socket.gethostname()}"
+    try:
+        own = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        own = str(os.geteuid())
+    return f"{os.environ.get('SUDO_USER') or own}@{socket.gethostname()}"
 
 
 def branch_of(where: Target) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
-from reconciler.guard.binding import Binding, Guard
+from reconciler.guard.binding import Address, Binding, Guard
 from reconciler.guard.nftables_rules import SETS, TABLE, chain_text, chains, declarations, listed
 from schemas.claims import eui64_link_local
 from state.nft import Features, LoadedTable, normalised_rules
@@ -38,7 +38,7 @@ def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
     found["own_inner_mac"].add(f'"{port}" . {inner}')
     if binding.mode == "audit":
         found["audited"].add(f'"{port}"')
-    for network in (*binding.addresses, eui64_link_local(mac)):
+    for network in (*_outermost(binding.addresses), eui64_link_local(mac)):
         single = network.prefixlen == network.max_prefixlen
         version = "4" if isinstance(network, IPv4Network) else "6"
         written = str(network.network_address) if single else str(network)
@@ -50,6 +50,20 @@ def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
             found["own_target"].add(f'"{port}" . {first}')
         else:
             found["own_target_net"].add(f'"{port}" . {first}-0x{int(network.broadcast_address):x}')
+
+
+def _outermost(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """The addresses without prefixes that lie inside others: an interval set refuses what overlaps, and its whole script."""
+    networks = tuple(addresses)
+    return tuple(
+        each
+        for each in networks
+        if each.prefixlen == each.max_prefixlen or not any(_holds(other, each) for other in networks)
+    )
+
+
+def _holds(outer: Address, inner: Address) -> bool:
+    return outer.version == inner.version and outer.prefixlen < inner.prefixlen and outer.overlaps(inner)
 
 
 def binding_script(binding: Binding) -> str:

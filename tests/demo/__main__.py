@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.demo.frames import Case, Party, cases
@@ -31,6 +31,7 @@ KERNELS = (
     "freebsd/kernel",
 )
 HEARD_WITHIN_S = 0.15  # a frame crosses the bridge in microseconds; what has not come by then does not come
+CAPTURED = 3  # enough to see what a capture looks like
 BOLD, RED, GREEN, RESET = (
     ("\033[1m", "\033[31m", "\033[32m", "\033[0m") if sys.stdout.isatty() else ("", "", "", "")
 )
@@ -88,19 +89,21 @@ class Ears:
         for each in self.sockets.values():
             each.setblocking(False)
 
-    def hear(self, case: Case) -> tuple[str, ...]:
-        """Who heard a frame within HEARD_WITHIN_S after it was sent."""
-        deadline, heard = time.monotonic() + HEARD_WITHIN_S, set()
+    def hear(self, case: Case) -> Mapping[str, bytes]:
+        """What each of them received of a frame within HEARD_WITHIN_S after it was sent; who heard nothing is not there."""
+        deadline = time.monotonic() + HEARD_WITHIN_S
+        heard: dict[str, bytes] = {}
         while time.monotonic() < deadline:
             for name, ear in self.sockets.items():
                 try:
                     while True:
-                        if _same(ear.recv(2048), case.frame):
-                            heard.add(name)
+                        received = ear.recv(2048)
+                        if _same(received, case.frame):
+                            heard[name] = received
                 except BlockingIOError:
                     continue
             time.sleep(0.005)
-        return tuple(sorted(heard))
+        return dict(sorted(heard.items()))
 
     def close(self) -> None:
         """Stop listening."""
@@ -124,7 +127,7 @@ def attack(headline: str, *, guarded: bool) -> None:
     """Send every case from vm02 and say who heard it."""
     title(headline)
     ears, attacker = Ears(Guest("vm01")), Guest("vm02")
-    heard_frames = []
+    received: list[tuple[str, bytes]] = []
     arrived: dict[bool, list[Case]] = {True: [], False: []}
     found = cases(VM02, VM01, OUTSIDE, DOM0)
     with attacker.packet_socket() as raw:
@@ -137,7 +140,8 @@ def attack(headline: str, *, guarded: bool) -> None:
             heard = ears.hear(case)
             if heard:
                 arrived[case.forged].append(case)
-                heard_frames.append(case)
+                if case.forged or guarded:
+                    received += [*heard.items()][:1]
             kind = "forged" if case.forged else "honest"
             print(
                 f"    {kind}  {case.name:<36} {'heard by ' + ', '.join(heard) if heard else 'heard by nobody'}",
@@ -146,10 +150,7 @@ def attack(headline: str, *, guarded: bool) -> None:
     ears.close()
     forged = [case for case in found if case.forged]
     honest = [case for case in found if not case.forged]
-    capture(
-        [case for case in heard_frames if case.forged][:3] or heard_frames[:3],
-        "forged frames that arrived" if not guarded else "all that arrived",
-    )
+    capture(received[:CAPTURED], "all that arrived" if guarded else "forged frames that arrived")
     if guarded:
         prove(
             f"with the guard {len(forged) - len(arrived[True])} of {len(forged)} forged frames are stopped",
@@ -165,19 +166,33 @@ def attack(headline: str, *, guarded: bool) -> None:
         )
 
 
-def capture(found: Sequence[Case], what: str) -> None:
-    """Print frames as tcpdump reads them."""
+def take_address(*, guarded: bool) -> None:
+    """The customer of vm02 gives himself vm01's address and asks the gateway, as anybody would try first."""
+    attacker = Guest("vm02")
+    print(f"  # guest vm02 address {VM01.ip}/24; guest vm02 ping {OUTSIDE.ip}", flush=True)
+    attacker.configure([f"{VM01.ip}/24"], gateway=OUTSIDE.ip)
+    answered = attacker.ping(OUTSIDE.ip, 0.5)
+    attacker.configure([f"{VM02.ip}/24"], gateway=OUTSIDE.ip)
+    honest = attacker.ping(OUTSIDE.ip)
+    if guarded:
+        prove("with the guard vm02 cannot take vm01's address", not answered and honest)
+    else:
+        prove("without the guard vm02 takes vm01's address, and the gateway answers it", answered)
+
+
+def capture(received: Sequence[tuple[str, bytes]], what: str) -> None:
+    """Print received frames, with who received them, as tcpdump reads them."""
     with tempfile.NamedTemporaryFile(suffix=".pcap") as file:
         file.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1))
-        for case in found:
-            file.write(struct.pack("<IIII", 0, 0, len(case.frame), len(case.frame)) + case.frame)
+        for _, frame in received:
+            file.write(struct.pack("<IIII", 0, 0, len(frame), len(frame)) + frame)
         file.flush()
         done = subprocess.run(
             ["tcpdump", "-t", "-e", "-nn", "-r", file.name], capture_output=True, text=True, check=False
         )
     print(f"    capture, {what}:")
-    for line in done.stdout.splitlines():
-        print(f"      {line[:150]}", flush=True)
+    for (who, _), line in zip(received, done.stdout.splitlines(), strict=True):
+        print(f"      {who:<8} {line[:150]}", flush=True)
 
 
 def prepare() -> None:
@@ -289,8 +304,10 @@ def demo() -> int:
     prepare()
     by_hand()
     attack("2. vm02 tries to be somebody else", guarded=False)
+    take_address(guarded=False)
     from_git()
     attack("4. vm02 tries again", guarded=True)
+    take_address(guarded=True)
     change()
     flush()
     title("7. Everything is on record")
