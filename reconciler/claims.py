@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
 from schemas.address import address_text
 from state.desired import Address, DomU
+from state.observed import Domain
 
 REFUSALS = frozenset({"claim_conflict", "name_taken"})
 
@@ -19,6 +21,40 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
         domu.uuid: why for domu in found.wanted if (why := _conflict(domu, situation, found)) is not None
     }
     return [_blocked(change, conflicts) for change in changes]
+
+
+def blocked_by_the_living(changes: Iterable[Change], situation: Situation) -> list[Change]:
+    """The changes, with those blocked whose domU wants a port or a MAC that another living vif keeps.
+
+    A vif keeps both until it is detached; where that is withheld, the newcomer waits. Blocking one domU may keep
+    its own vifs where they are, so this goes on until nothing more is found.
+    """
+    changes = [*changes]
+    domus = {domu.uuid: domu for domu in situation.desired.domus}
+    while True:
+        living = cleared_of(situation, changes).domains
+        coming = {change.uuid for change in changes if change.due and change.phase is Phase.ADD}
+        conflicts = {
+            uuid: why
+            for uuid in sorted(domus.keys() & coming)
+            if (why := _kept(domus[uuid], living)) is not None
+        }
+        blocked = [_blocked(change, conflicts) for change in changes]
+        if blocked == changes:
+            return changes
+        changes = blocked
+
+
+def _kept(domu: DomU, living: Iterable[Domain]) -> str | None:
+    for domain in living:
+        for vif in domain.vifs:
+            if domain.uuid == domu.uuid or domain.dying:
+                continue
+            if vif.mac in {each.mac for each in domu.vifs} or vif.interface in {
+                each.name for each in domu.vifs
+            }:
+                return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away waits"
+    return None
 
 
 def without_refused(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from reconciler.claims import blocked_claims, without_refused
+from reconciler.claims import blocked_by_the_living, blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import Life, diff_life, diff_tombstone
+from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.hotplug import diff_hotplug, diff_templates
+from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
@@ -31,10 +33,14 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
     changes = _whole(apply_policy(changes, situation, policy))
-    guarded = without_refused(_remaining(found, changes), changes, situation)
-    guard = [*diff_guard(situation, guarded, _held(situation, changes))]
+    remaining = _remaining(found, changes, situation)
+    changes = blocked_by_the_living(blocked_claims(changes, situation, remaining), situation)
+    guarded = without_refused(remaining, changes, situation)
+    cleared = replace(situation, observed=cleared_of(situation, changes))
+    guard = [*diff_guard(cleared, guarded, _held(situation, changes))]
     changes = _unguarded([*changes, *(item for item in guard if isinstance(item, Change))])
-    notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
+    foreign = diff_foreign(situation.desired.host, situation.observed.foreign, situation.observed.files)
+    notes = [*found.notes, *foreign, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
     return Plan(
         host=situation.desired.host.name,
@@ -153,7 +159,7 @@ def _unguarded(changes: list[Change]) -> list[Change]:
     ]
 
 
-def _remaining(found: Scope, changes: Iterable[Change]) -> Scope:
+def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:
     """The scope with the tombstones whose removal is withheld: they live on, and so do their bindings."""
     withheld = {
         change.uuid
@@ -165,7 +171,13 @@ def _remaining(found: Scope, changes: Iterable[Change]) -> Scope:
         for change in changes
         if change.actions == ("delete",) and change.address.startswith("domu.") and not change.due
     }
-    kept = tuple(domu for domu in found.tombstones if domu.uuid in withheld and domu not in found.retained)
+    there = {domu.uuid for domu in found.retained}
+    # As it was applied: what still stands in the tombstone's file besides its name and uuid means nothing.
+    kept = tuple(
+        situation.applied[domu.uuid]
+        for domu in found.tombstones
+        if domu.uuid in (withheld & situation.applied.keys()) - there
+    )
     return replace(found, retained=(*found.retained, *kept))
 
 

@@ -9,6 +9,7 @@ from reconciler.ledger import Owned
 from reconciler.plan import Cause, Change, Note, Phase
 from reconciler.render_xl import config_path
 from reconciler.step import Remember, RemoveFile, Run, Step, StopDomain
+from schemas.address import address_text
 from state.desired import DomU
 from state.facts import fact
 from state.observed import Domain, Observed
@@ -126,7 +127,7 @@ def _create(life: Life, *, cause: Cause) -> Change:
             "uuid": domu.uuid,
             "memory": f"{domu.memory_mib}MiB",
             "vcpus": domu.vcpus,
-            "ips": [str(address) for vif in domu.vifs for address in vif.addresses],
+            "ips": [address_text(address) for vif in domu.vifs for address in vif.addresses],
         },
         counts=(life.address,),
         inverse=(StopDomain(domu.uuid, None, life.grace_s),),

@@ -16,6 +16,7 @@ from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
+from reconciler.diff_foreign import switches
 from reconciler.execute import Disk, Hands
 from reconciler.hotplug import PATH as HOTPLUG_PATH
 from reconciler.hotplug import template_path
@@ -124,7 +125,13 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     names = {domu.name for domu in domus} | {each.name for each in owned.values()}
     templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs if vif.name is None}
     return Interest(
-        files=(HOTPLUG_PATH, MACHINE_ID, *sorted(templates), *(config_path(name) for name in sorted(names))),
+        files=(
+            HOTPLUG_PATH,
+            MACHINE_ID,
+            *switches(desired.host),
+            *sorted(templates),
+            *(config_path(name) for name in sorted(names)),
+        ),
         images=tuple(sorted({disk.path for domu in domus for disk in domu.disks})),
     )
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from state import links, nft, xenstore, xl
 from state.files import USERDATA, Files, FileStat
+from state.foreign import Foreign, read_foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable
 from state.run import ReadError, Runner, read
@@ -51,11 +52,10 @@ class StaleStaging:
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What of the file system matters to a pass: texts to read, images to look at, bridges to list."""
+    """What of the file system matters to a pass: texts to read, and images to look at."""
 
     files: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
-    bridges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,7 @@ class Observed:
     monitors: frozenset[str]
     stale: tuple[StaleStaging, ...] = ()
     free_memory_mib: int = 0
+    foreign: Foreign = field(default_factory=Foreign)
     by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +101,7 @@ class Observed:
             self.guard,
             sorted(self.files.items()),
             sorted((path, stat) for path, stat in self.images.items()),
+            sorted(self.foreign.rules.items()),
         )
         return "sha256:" + hashlib.sha256(repr(content).encode("utf-8", "surrogateescape")).hexdigest()
 
@@ -124,6 +126,7 @@ def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
         monitors=files.monitors(),
         stale=stale,
         free_memory_mib=xl.parse_info(read(runner, xl.INFO)).free_memory_mib,
+        foreign=read_foreign(runner, files),
     )
 
 

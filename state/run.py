@@ -36,6 +36,10 @@ class ReadError(Exception):
     """The host or the repository cannot be read: change nothing, try again."""
 
 
+class NotInstalledError(ReadError):
+    """There is no such command on this host."""
+
+
 @dataclass(frozen=True, slots=True)
 class Completed:
     """How a command ended. `rc` is negative for a signal, as in subprocess."""
@@ -67,6 +71,7 @@ class Runner(Protocol):
         """The command's end, whatever its exit status.
 
         Raises:
+            NotInstalledError: there is no such command.
             ReadError: it could not be started, passed its deadline, or printed more than the limit.
         """
 
@@ -124,6 +129,8 @@ class HostRunner:
                 cwd="/",
                 start_new_session=True,
             )
+        except FileNotFoundError as exc:
+            raise NotInstalledError(f"{argv[0]}: {exc.strerror}") from exc
         except OSError as exc:
             raise ReadError(f"{argv[0]}: {exc.strerror}") from exc
         if process.stdout is None or process.stderr is None:

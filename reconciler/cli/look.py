@@ -20,6 +20,7 @@ from reconciler.plan_document import FORMAT_VERSION, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
 from reconciler.reconcile import current_plan, drift_plan
+from schemas.address import address_text
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 
@@ -146,7 +147,7 @@ def get_command(where: Target, name: str, as_json: bool) -> None:
                 "name": vif.name,
                 "mac": vif.mac,
                 "bridge": vif.bridge,
-                "ips": [str(each) for each in vif.addresses],
+                "ips": [address_text(each) for each in vif.addresses],
                 "rate": vif.rate_text,
             }
             for vif in (() if domu is None else domu.vifs)
