@@ -1,0 +1,135 @@
+"""What a change of the guard does to frames: bindings move, ports are closed, audited and unknown, rules come back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.guard import nftables
+from reconciler.guard.binding import Guard
+from state.nft import Features, read_table
+from tests.packets import frames as f
+from tests.packets.cases import CASES, udp4
+from tests.packets.lab import Lab
+from tests.packets.parties import (
+    A4_SECOND,
+    A_BINDING,
+    A_NET4,
+    B_BINDING,
+    B_NET4,
+    GATEWAY,
+    GUARD,
+    UNKNOWN,
+    UPLINK,
+    A,
+    B,
+    addresses,
+    binding,
+    guard,
+)
+from tests.packets.test_frames import complaint
+
+pytestmark = pytest.mark.netns
+FORGED = udp4(B.v4, GATEWAY)
+
+
+def change(lab: Lab, wanted: Guard) -> None:
+    """One delta of elements from what is loaded."""
+    loaded = read_table(lab.dom0)
+    assert loaded is not None
+    lab.load(nftables.delta(loaded, wanted))
+
+
+def hears(lab: Lab, frame: bytes) -> bool:
+    return UPLINK in lab.send(frame).where
+
+
+def test_addresses_that_change_hands_work_for_their_new_holder_only(lab: Lab, features: Features) -> None:
+    lab.load(nftables.full(GUARD, features))
+    assert hears(lab, udp4(A4_SECOND, GATEWAY))
+    # The address goes to B and the prefix to A, in one transaction.
+    swapped = guard(binding(A, A_NET4, B_NET4), binding(B, A4_SECOND))
+
+    change(lab, swapped)
+
+    assert hears(lab, udp4("198.51.100.33", GATEWAY))
+    assert lab.send(udp4(A4_SECOND, GATEWAY)).nothing
+    from_b = f.ethernet(GATEWAY.mac, B.mac, f.IPV4, udp4(A4_SECOND, GATEWAY)[14:])
+    assert UPLINK in lab.send(from_b, B).where
+    from_b = f.ethernet(GATEWAY.mac, B.mac, f.IPV4, udp4("198.51.100.33", GATEWAY)[14:])
+    assert lab.send(from_b, B).nothing
+
+
+def test_deltas_and_reloaded_rules_guard_like_the_first_load(lab: Lab, features: Features) -> None:
+    lab.load(nftables.full(guard(binding(A)), features))
+    change(lab, GUARD)
+    lab.load(nftables.reload_rules(GUARD, features))
+    loaded = read_table(lab.dom0)
+    assert loaded is not None
+    assert nftables.rules_match(loaded, GUARD, features)
+    assert nftables.delta(loaded, GUARD) == ""
+
+    wrong = [found for case in CASES if (found := complaint(case, lab.send(case.frame, case.sender)))]
+
+    assert wrong == [], "\n".join(wrong)
+
+
+def test_a_binding_that_is_taken_away_leaves_a_port_without_any_right(lab: Lab, features: Features) -> None:
+    lab.load(nftables.full(GUARD, features))
+
+    change(lab, guard(B_BINDING, unknown_vifs="drop", closed=(A.port,)))
+    lab.load(nftables.reload_rules(guard(B_BINDING, unknown_vifs="drop", closed=(A.port,)), features))
+
+    assert [str(case) for case in CASES if case.sender == A and not lab.send(case.frame).nothing] == []
+
+
+def test_an_audited_vif_is_counted_and_lets_everything_pass(lab: Lab, features: Features) -> None:
+    audited = guard(binding(A, mode="audit"), B_BINDING)
+    lab.load(nftables.full(audited, features))
+
+    assert hears(lab, FORGED)
+    counted = lab.dom0.must("nft", "list", "set", "bridge", "domgit", "count_v4")
+    assert f'"{A.port}" counter packets 1' in counted
+
+
+def test_the_emulated_twin_of_a_port_has_the_same_binding(lab: Lab, features: Features) -> None:
+    lab.load(nftables.full(guard(binding(A, emulated=True)), features))
+    twin = f"{A.port}-emu"
+    lab.plug(twin, A.mac)
+    try:
+        honest, forged = (
+            lab.send(udp4(A.v4, GATEWAY), replace(A, port=twin)),
+            lab.send(FORGED, replace(A, port=twin)),
+        )
+    finally:
+        lab.unplug(twin)
+
+    assert UPLINK in honest.where
+    assert forged.nothing
+
+
+@pytest.mark.parametrize("policy", ["report", "drop"])
+def test_a_port_that_nobody_declared_is_left_alone_or_closed(
+    lab: Lab, features: Features, policy: str
+) -> None:
+    closed = (UNKNOWN.port,) if policy == "drop" else ()
+    wanted = guard(A_BINDING, B_BINDING, unknown_vifs="drop" if closed else "report", closed=closed)
+    lab.load(nftables.full(wanted, features))
+
+    seen = lab.send(udp4(UNKNOWN.v4, GATEWAY, hardware=UNKNOWN.mac), UNKNOWN)
+
+    assert seen.nothing == (policy == "drop")
+
+
+def test_addresses_of_one_vif_may_overlap(lab: Lab, features: Features) -> None:
+    wanted = guard(replace(A_BINDING, addresses=addresses("198.51.100.16/28", "198.51.100.17", "192.0.2.11")))
+
+    lab.load(nftables.full(wanted, features))
+
+    loaded = read_table(lab.dom0)
+    assert loaded is not None
+    assert nftables.delta(loaded, wanted) == ""
+    assert hears(lab, udp4("198.51.100.17", GATEWAY))
+    assert hears(lab, udp4("198.51.100.18", GATEWAY))
+    assert lab.send(udp4("198.51.100.32", GATEWAY)).nothing
