@@ -52,9 +52,13 @@ class Completed:
     duration_s: float
 
     def __str__(self) -> str:
-        """`xl list: exit status 1: last line of stderr`."""
-        last = self.stderr.strip().rsplit("\n", 1)[-1]
-        return f"{shlex.join(self.argv)}: exit status {self.rc}" + (f": {last}" if last else "")
+        """`xl list: exit status 1: first error in stderr`, or its last line when none calls itself one.
+
+        xl says what went wrong first, and what it could not clean up behind it last.
+        """
+        lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
+        telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+        return f"{shlex.join(self.argv)}: exit status {self.rc}" + (f": {telling}" if telling else "")
 
 
 class Runner(Protocol):
