@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from reconciler.granted import granted
 from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
@@ -16,44 +17,60 @@ REFUSALS = frozenset({"claim_conflict", "name_taken"})
 
 
 def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope) -> list[Change]:
-    """The changes, with those blocked whose domU claims what a retained or a foreign domain still has."""
-    conflicts = {
-        domu.uuid: why for domu in found.wanted if (why := _conflict(domu, situation, found)) is not None
-    }
-    return [_blocked(change, conflicts) for change in changes]
+    """The changes, with those blocked whose domU claims what a retained, a foreign or a living vif still has.
 
-
-def blocked_by_the_living(changes: Iterable[Change], situation: Situation) -> list[Change]:
-    """The changes, with those blocked whose domU wants a port or a MAC that another living vif keeps.
-
-    A vif keeps both until it is detached; where that is withheld, the newcomer waits. Blocking one domU may keep
-    its own vifs where they are, so this goes on until nothing more is found.
+    A domU that is refused keeps what it had, which may be what the next one claims: this goes on until nothing more
+    is found. One without a change of its own gets one that says so, for its guard is refused all the same.
     """
     changes = [*changes]
-    domus = {domu.uuid: domu for domu in situation.desired.domus}
     while True:
+        left = without_refused(found, changes, situation)
         living = cleared_of(situation, changes).domains
-        coming = {change.uuid for change in changes if change.due and change.phase is Phase.ADD}
         conflicts = {
-            uuid: why
-            for uuid in sorted(domus.keys() & coming)
-            if (why := _kept(domus[uuid], living)) is not None
+            domu.uuid: (domu, why)
+            for domu in left.wanted
+            if (why := _conflict(domu, situation, left) or _kept(domu, situation, living)) is not None
         }
-        blocked = [_blocked(change, conflicts) for change in changes]
-        if blocked == changes:
+        if not conflicts:
             return changes
-        changes = blocked
+        changes = [
+            _blocked(change, {uuid: why for uuid, (_, why) in conflicts.items()}) for change in changes
+        ]
+        said = {change.uuid for change in changes if change.reason in REFUSALS}
+        changes += [_refusal(domu, why) for uuid, (domu, why) in conflicts.items() if uuid not in said]
 
 
-def _kept(domu: DomU, living: Iterable[Domain]) -> str | None:
+def _refusal(domu: DomU, why: str) -> Change:
+    return Change(
+        address=f"domu.{domu.name}",
+        actions=("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=(),
+        fingerprint=(),
+        before={},
+        after={},
+        counts=(f"domu.{domu.name}",),
+        reason="claim_conflict",
+        blocked=why,
+        uuid=domu.uuid,
+    )
+
+
+def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | None:
+    """What a living vif keeps because taking it away is withheld: its port and MAC, and what it alone may send from."""
+    specified = {(each.uuid, vif.index) for each in situation.desired.domus for vif in each.vifs}
     for domain in living:
-        for vif in domain.vifs:
-            if domain.uuid == domu.uuid or domain.dying:
-                continue
-            if vif.mac in {each.mac for each in domu.vifs} or vif.interface in {
-                each.name for each in domu.vifs
-            }:
-                return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away waits"
+        for vif in domain.vifs if not domain.dying else ():
+            wanted = [each for each in domu.vifs if (domain.uuid, vif.index) != (domu.uuid, each.index)]
+            if any(vif.interface == each.name or vif.mac == each.mac for each in wanted):
+                return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away is withheld"
+            # Where git still has the vif, its addresses follow git at once.
+            theirs = None if (domain.uuid, vif.index) in specified else granted(situation, domain, vif)
+            for address in (address for each in wanted for address in each.addresses):
+                if theirs is not None and any(_overlap(address, each) for each in theirs.addresses):
+                    return f"address {address_text(address)} is still {domain.name}'s: taking its vif away is withheld"
     return None
 
 

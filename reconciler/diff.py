@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from reconciler.claims import blocked_by_the_living, blocked_claims, without_refused
+from reconciler.claims import REFUSALS, blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import Life, diff_life, diff_tombstone
 from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
+from reconciler.granted import granted
 from reconciler.hotplug import diff_hotplug, diff_templates
 from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Note, Phase, Plan
@@ -32,9 +33,9 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         items += diff_tombstone(_life(situation, domu))
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
-    changes = _whole(apply_policy(changes, situation, policy))
+    changes = _staged_whole(_whole(apply_policy(changes, situation, policy)))
     remaining = _remaining(found, changes, situation)
-    changes = blocked_by_the_living(blocked_claims(changes, situation, remaining), situation)
+    changes = blocked_claims(changes, situation, remaining)
     guarded = without_refused(remaining, changes, situation)
     cleared = replace(situation, observed=cleared_of(situation, changes))
     guard = [*diff_guard(cleared, guarded, _held(situation, changes))]
@@ -58,7 +59,7 @@ def _sequence(change: Change, orders: dict[str, int]) -> tuple[int, int, str, in
 
 
 def _host_changes(situation: Situation) -> Iterator[Change]:
-    yield from diff_hotplug(situation.observed)
+    yield from diff_hotplug(situation.observed, first=situation.last is None)
     for stale in situation.observed.stale:
         yield Change(
             address=f"file.{stale.path}",
@@ -96,7 +97,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
-        yield from diff_templates(domu, observed)
+        yield from diff_templates(domu, observed, before)
     yield from diff_disks(domu, domain, observed, life.owned)
     if domain is not None and domain.running and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)
@@ -144,6 +145,25 @@ def _whole(changes: Iterable[Change]) -> list[Change]:
     return whole
 
 
+def _staged_whole(changes: list[Change]) -> list[Change]:
+    """Nothing is staged for a domU of which a vif is to be replugged, and that is withheld.
+
+    What a guest's reboot gets is the whole file, with the vif as git wants it, and that one is not bound: its
+    hotplug script would refuse it, and the domain would not come up again.
+    """
+    withheld = {
+        change.uuid: change
+        for change in changes
+        if change.early and "create" in change.actions and not change.due
+    }
+    return [
+        replace(change, when="approval", reason=withheld[change.uuid].reason)
+        if change.when == "next_guest_reboot" and change.steps and change.uuid in withheld
+        else change
+        for change in changes
+    ]
+
+
 def _unguarded(changes: list[Change]) -> list[Change]:
     """Nothing comes onto a bridge whose guard cannot be brought up to date: its hotplug script would refuse it anyway."""
     guard = next(
@@ -181,20 +201,25 @@ def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) ->
     return replace(found, retained=(*found.retained, *kept))
 
 
-def _held(situation: Situation, changes: Iterable[Change]) -> Held:
+def _held(situation: Situation, changes: Sequence[Change]) -> Held:
     """The vifs that stay as they were because their change is withheld."""
     held = {}
+    refused = {change.uuid for change in changes if change.reason in REFUSALS}
     for change in changes:
         if not change.early or change.due or ".vif." not in change.address or change.uuid is None:
             continue
         index = int(change.address.rpartition(".")[2])
-        before = situation.applied.get(change.uuid)
-        vif = next((vif for vif in before.vifs if vif.index == index), None) if before is not None else None
         domain = situation.observed.by_uuid.get(change.uuid)
         live = (
             next((each for each in domain.vifs if each.index == index), None) if domain is not None else None
         )
-        if vif is not None and live is not None and live.mac == vif.mac:
+        if domain is None or live is None:
+            continue
+        before = situation.applied.get(change.uuid)
+        vif = next((vif for vif in before.vifs if vif.index == index), None) if before is not None else None
+        if vif is None or vif.mac != live.mac:
+            vif = granted(situation, domain, live)
+        if vif is not None:
             wanted = next(
                 (
                     each
@@ -206,7 +231,12 @@ def _held(situation: Situation, changes: Iterable[Change]) -> Held:
                 None,
             )
             # Addresses follow git at once, they cost the guest nothing; the MAC stays until the vif is replugged.
-            held[change.uuid, index] = vif if wanted is None else replace(wanted, mac=vif.mac, name=vif.name)
+            # Those of a domU whose claims are refused are refused as well.
+            held[change.uuid, index] = (
+                replace(wanted, mac=vif.mac, name=vif.name)
+                if wanted is not None and change.uuid not in refused
+                else vif
+            )
     return Held(held)
 
 

@@ -6,6 +6,7 @@ reboot brings it and nobody is interrupted.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from state.observed import Domain, Observed
 HEADER = "# Written by domgit "
 KEPT = "/var/lib/domgit/kept"
 SHOWN_LINES = 10
+# A password in a file that somebody else wrote; one of ours is a placeholder already.
+_PASSWORD = re.compile(r"""((?:vnc|spice)passwd *= *["']?)(?!@domgit-secret:)[^,"'\]]+""")
 Fields = dict[str, Any]
 
 
@@ -57,9 +60,10 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
 
 
 def _missing(text: str, other: str) -> list[str]:
-    """The lines of `text` that `other` does not have, at most as many as a reviewer reads."""
+    """The lines of `text` that `other` does not have, at most as many as a reviewer reads, passwords hidden."""
     there = set(other.splitlines())
-    return [line.strip() for line in text.splitlines() if line not in there][:SHOWN_LINES]
+    lines = [line.strip() for line in text.splitlines() if line not in there][:SHOWN_LINES]
+    return [_PASSWORD.sub(r"\1(hidden)", line) for line in lines]
 
 
 def secret_mode(domu: DomU) -> int:

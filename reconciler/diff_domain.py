@@ -30,6 +30,19 @@ class Life:
     grace_s: float
 
     @property
+    def monitored(self) -> bool:
+        """Whether a monitor of this domU lives although the domU does not run.
+
+        A monitor is known by the file it was started with, and a rename leaves it that; but then the file may be
+        a new domU's, and the monitor another's. Each running domain has one: only one more than those is in between.
+        """
+        known = (self.domu.name, self.owned and self.owned.name, self.before and self.before.name)
+        paths = {config_path(name) for name in known if name}
+        monitors = self.observed.monitors
+        running = sum(1 for each in self.observed.domains if each.running)
+        return len(monitors) > running and any(path in paths for path in monitors)
+
+    @property
     def address(self) -> str:
         """`domu.NAME`."""
         return f"domu.{self.domu.name}"
@@ -72,13 +85,12 @@ def _stranger(life: Life) -> str | None:
 
 def _start(life: Life) -> Iterator[Change | Note]:
     domu, owned, observed = life.domu, life.owned, life.observed
-    path = config_path(domu.name)
     if owned is not None and owned.powered_off and domu.after_poweroff == "stay":
         yield Note(
             life.address, "powered_off", "its customer switched it off: left off (afterPoweroff: stay)"
         )
         return
-    if path in observed.monitors:
+    if life.monitored:
         # The monitor sleeps two seconds between the old and the new domain of a rebooting guest.
         yield Note(life.address, "rebooting", "no domain, but its monitor lives: it is rebooting")
         return
@@ -90,12 +102,31 @@ def _start(life: Life) -> Iterator[Change | Note]:
     if held:
         yield _blocked(life, "disk_in_use", f"its disk is in use: {', '.join(held)}")
         return
+    display = _display_holder(life)
+    if display is not None:
+        yield _blocked(life, "display_in_use", display)
+        return
     if domu.memory_mib > observed.free_memory_mib:
         yield _blocked(
             life, "capacity", f"needs {domu.memory_mib} MiB, {observed.free_memory_mib} MiB are free"
         )
         return
     yield _create(life, cause="corrective" if _ran_before(life) else "intentional")
+
+
+def _display_holder(life: Life) -> str | None:
+    """Why its VNC server could not start: a running guest keeps its display until its own reboot, whatever git says."""
+    vnc = life.domu.vnc
+    for domain in life.observed.domains:
+        theirs = None if domain.saved is None else domain.saved.vnc
+        if (
+            vnc is not None
+            and theirs is not None
+            and domain.uuid != life.domu.uuid
+            and theirs.display == vnc.display
+        ):
+            return f"VNC display {vnc.display} is in use by {domain.name} until its next own reboot"
+    return None
 
 
 def _create(life: Life, *, cause: Cause) -> Change:
@@ -150,10 +181,10 @@ def _ran_before(life: Life) -> bool:
 
 def _after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
     """A domain that has shut down but is still there: its monitor's business while it lives, then ours."""
-    domu, path = life.domu, config_path(life.domu.name)
+    domu = life.domu
     preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
     by_customer = domain.shutdown == "poweroff"
-    if path in life.observed.monitors and not (by_customer and preserved):
+    if life.monitored and not (by_customer and preserved):
         yield Note(
             life.address,
             "shutting_down",
@@ -263,6 +294,10 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
     if owned is None:
         if domain is not None:
             yield _blocked(life, "unmanaged", f"domain {domain.domid} is not managed here: adopt it first")
+        return
+    if domain is None and life.monitored:
+        # Let go now, it would come back as nobody's.
+        yield Note(life.address, "rebooting", "no domain, but its monitor lives: it is rebooting")
         return
     steps: list[Step] = []
     if domain is not None:

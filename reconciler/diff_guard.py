@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.diff_vif import interface_of
+from reconciler.granted import granted
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
-from reconciler.plan import Change, Note, Phase
+from reconciler.plan import Change, Facts, Note, Phase
 from reconciler.scope import Scope, Situation
 from reconciler.step import Run
 from schemas.address import address_text
@@ -40,6 +41,8 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
             # A grant by name never reaches another domU that has the name just now.
             if other is None or owners.get(other.domid) == domu.uuid:
                 bindings[binding.interface] = binding
+    for binding in _unspecified(situation):
+        bindings.setdefault(binding.interface, binding)
     bridges = guarded_bridges(host)
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
@@ -53,6 +56,21 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
         alone={link.name for link in observed.links.values() if link.kind == "bridge"}
         <= {bridge.name for bridge in bridges},
     )
+
+
+def _unspecified(situation: Situation) -> Iterator[Binding]:
+    """What living vifs of ours have been given; it counts for those that no specification speaks of."""
+    for domain in situation.observed.domains:
+        if domain.uuid not in situation.ledger or domain.dying:
+            continue
+        emulated = domain.saved is not None and domain.saved.type == "hvm"
+        for there in domain.vifs:
+            vif = granted(situation, domain, there)
+            if vif is not None:
+                addresses = vif.addresses
+                yield Binding(
+                    there.interface, vif.mac, addresses, domain.uuid, vif.index, vif.guard, emulated
+                )
 
 
 def guarded_bridges(host: Host) -> tuple[Bridge, ...]:
@@ -172,7 +190,7 @@ def _diff(
         impact="none",
         phase=Phase.GUARD,
         steps=(Run(LOAD, stdin=script, timeout_s=LOAD_TIMEOUT_S),),
-        fingerprint=(("guard", fact(observed, "guard")),),
+        fingerprint=(("guard", fact(observed, "guard")), *_let_go(situation, guard, touched)),
         before=_shown(loaded, touched),
         after=_wanted(guard, touched),
         counts=_counted(guard, touched, names, first=first or what == "rules"),
@@ -233,6 +251,19 @@ def _touched(loaded: LoadedTable | None, guard: Guard) -> tuple[str, ...]:
             member.split('"')[1] for member in members ^ there if name != "bridges" and '"' in member
         )
     return tuple(sorted(ports))
+
+
+def _let_go(situation: Situation, guard: Guard, ports: tuple[str, ...]) -> Facts:
+    """Who has the ports that lose their binding: a guest that came back meanwhile would be there without one."""
+    bound = {binding.interface for binding in guard.bindings}
+    owners = {
+        domu.uuid
+        for domu in situation.applied.values()
+        for vif in domu.vifs
+        if vif.name in ports and vif.name not in bound
+    }
+    keys = [f"domain:{uuid}" for uuid in sorted(owners)]
+    return tuple((key, fact(situation.observed, key)) for key in keys)
 
 
 def _shown(loaded: LoadedTable | None, ports: tuple[str, ...]) -> dict[str, object]:

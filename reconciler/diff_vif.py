@@ -115,28 +115,36 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
         up = observed.links[there.interface].up
         change = replace(
             change,
-            cause=change.cause if limit else "corrective",
+            # An audited port is unlocked because git says so, or because somebody locked it: the vif's own cause.
+            cause=change.cause if limit or vif.guard == "audit" else "corrective",
             fingerprint=(*change.fingerprint, _fact(observed, key)),
             before={**change.before, "lock": fact(observed, key), "up": up},
             after={**change.after, "lock": wanted, "up": True},
             expect=(*change.expect, (key, wanted)),
             layer=("guard",) if not limit else ("live", "guard"),
-            reason="port_unlocked",
+            reason="port_unlocked" if vif.guard == "enforce" else "port_locked",
         )
     yield change
 
 
 def _locked(vif: Vif) -> str:
     """The fact of a port that is as it should be."""
+    if vif.guard == "audit":
+        return f"{vif.bridge} locked=False learning=True "
     return f"{vif.bridge} locked=True learning=False {vif.mac}"
 
 
 def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, ...]:
-    """What the port lacks of the second, netfilter-free layer, and of being up."""
-    if vif.guard == "audit":
-        return ()
+    """What the port lacks of the second, netfilter-free layer, and of being up; an audited one has no such layer."""
     steps: list[Step] = []
-    if fact(observed, f"port:{there.interface}") != _locked(vif):
+    port = observed.ports[there.interface]
+    if vif.guard == "audit":
+        if port.locked or not port.learning:
+            pinned = any(
+                each.port == port.name and each.static and each.mac == vif.mac for each in observed.fdb
+            )
+            steps += [Run(argv) for argv in port_lock.unlock(port.name, vif.mac, pinned=pinned)]
+    elif fact(observed, f"port:{there.interface}") != _locked(vif):
         steps += [Run(argv) for argv in port_lock.lock(there.interface, vif.mac)]
     if not observed.links[there.interface].up:
         steps.append(Run(("ip", "link", "set", "dev", there.interface, "up")))

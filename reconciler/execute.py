@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable
@@ -63,6 +64,8 @@ class HostDisk:
     ) -> str:
         """See Disk. The image has no name until it has its size: a full disk leaves nothing behind."""
         folder = Path(path).parent
+        if not folder.is_dir():  # never made: where a mount is missing, the disk would land on dom0's own
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
         descriptor = os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
             if sparse:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding
-from reconciler.plan import Change, Phase
+from reconciler.plan import Cause, Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT
 from reconciler.step import RemoveFile, WriteFile
 from state.desired import DomU, Vif
@@ -30,10 +31,11 @@ def template_path(domu: DomU, vif: Vif) -> str:
     return f"{TEMPLATES}/{domu.uuid}.{vif.index}.nft"
 
 
-def diff_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
+def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[Change]:
     """The changes that keep the bindings of unnamed vifs where the script finds them.
 
-    Their port is called vif<domid>.<index>, so nobody can bind it before the domain exists.
+    Their port is called vif<domid>.<index>, so nobody can bind it before the domain exists. `before` is what was
+    last applied.
     """
     for vif in domu.vifs:
         if vif.name is not None:
@@ -44,32 +46,32 @@ def diff_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
         )
         found = observed.files[path]
         if found != text:
-            yield _file_change(path, found, text, 0o600, counts=f"domu.{domu.name}", uuid=domu.uuid)
+            cause: Cause = "corrective" if before is not None and vif in before.vifs else "intentional"
+            yield replace(
+                _file_change(path, found, text, 0o600, cause), counts=(f"domu.{domu.name}",), uuid=domu.uuid
+            )
 
 
-def diff_hotplug(observed: Observed) -> Iterator[Change]:
-    """The change that puts our hotplug script in its place."""
+def diff_hotplug(observed: Observed, *, first: bool) -> Iterator[Change]:
+    """The change that puts our hotplug script in its place; `first`: nothing was ever applied here."""
     found = observed.files[PATH]
     if found != script():
-        yield _file_change(PATH, found, script(), 0o755, counts=f"file.{PATH}", uuid=None)
+        yield _file_change(PATH, found, script(), 0o755, "intentional" if first else "corrective")
 
 
-def _file_change(
-    path: str, found: str | None, text: str, mode: int, *, counts: str, uuid: str | None
-) -> Change:
+def _file_change(path: str, found: str | None, text: str, mode: int, cause: Cause) -> Change:
     key = f"file:{path}"
     return Change(
         address=f"file.{path}",
         actions=("create",) if found is None else ("update",),
-        cause="intentional" if found is None else "corrective",
+        cause=cause,
         impact="none",
         phase=Phase.PREPARE,
         steps=(WriteFile(path, text, mode),),
         fingerprint=((key, digest(found)),),
         before={} if found is None else {"digest": digest(found)},
         after={"digest": digest(text)},
-        counts=(counts,),
+        counts=(f"file.{path}",),
         inverse=(RemoveFile(path),) if found is None else (WriteFile(path, found, mode),),
         layer=("file",),
-        uuid=uuid,
     )

@@ -73,8 +73,8 @@ def _change(change: Change) -> Document:
         **_place(change.address),
         "change": {
             "actions": list(change.actions),
-            "before": dict(change.before),
-            "after": dict(change.after),
+            "before": {key: _plain(value) for key, value in change.before.items()},
+            "after": {key: _plain(value) for key, value in change.after.items()},
         },
         "symbol": change.symbol,
         "action_reason": change.reason,
@@ -92,6 +92,11 @@ def _change(change: Change) -> Document:
         "inverse": _commands(change.inverse),
         "digest": change.digest(),
     }
+
+
+def _plain(value: Any) -> Any:
+    """The value as JSON gives it back: a plan from the journal reads like a fresh one."""
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def _commands(steps: tuple[Step, ...]) -> list[list[str]]:

@@ -269,7 +269,7 @@ def apply(
             unsettled |= {
                 name.removeprefix("domu.")
                 for change in after.changes
-                if change.blocked
+                if change.blocked or change.when in {"approval", "window"}
                 for name in change.counts
             }
             fresh_last = advanced(
@@ -320,14 +320,18 @@ def restricted(plan: Plan, reviewed: Document) -> Plan:
         raise StaleError(
             f"revision: the plan is for {reviewed['source']['revision']}, this would be {plan.source.revision}"
         )
-    listed = {(each["address"], each["when"]): each for each in reviewed["resource_changes"]}
+    # One object may be changed twice in a plan, such as a domU that is cleaned up and then started again.
+    listed: dict[tuple[str, str], list[Document]] = {}
+    for each in reviewed["resource_changes"]:
+        listed.setdefault((each["address"], each["when"]), []).append(each)
     document = plan_document(plan, timestamp="")
     moved = []
     allowed = []
     for change, fresh in zip(plan.changes, document["resource_changes"], strict=True):
-        before = listed.get((change.address, change.when))
-        if before is None:
+        candidates = listed.get((change.address, change.when), [])
+        if not candidates:
             continue
+        before = next((each for each in candidates if each["digest"] == fresh["digest"]), candidates[0])
         if before["digest"] != fresh["digest"] and change.due:
             moved += [f"{change.address}: {field}" for field in _moved_fields(before, fresh)]
         allowed.append(change)

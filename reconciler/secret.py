@@ -23,17 +23,19 @@ def revealed(text: str, secrets: Path) -> str:
 
 
 def masked(text: str, secrets: Path) -> str:
-    """The text with every known secret behind `vncpasswd=` replaced by its placeholder, and any other one hidden."""
+    """The text with every known secret behind `vncpasswd=` replaced by its placeholder; others stay as they are."""
     if "vncpasswd=" not in text or not secrets.is_dir():
         return text
+    names: dict[str, str] = {}
     for path in sorted(secrets.iterdir()):
-        value = path.read_text(encoding="utf-8").strip()
-        text = (
-            text.replace(f"vncpasswd={value}", f"vncpasswd={SECRET_PLACEHOLDER.format(path.name)}")
-            if value
-            else text
-        )
-    return text
+        names.setdefault(path.read_text(encoding="utf-8").strip(), path.name)
+
+    def placeholder(match: re.Match[str]) -> str:
+        name = names.get(match[1])
+        return match[0] if name is None else f"vncpasswd={SECRET_PLACEHOLDER.format(name)}"
+
+    # The whole value or nothing: one secret may be the beginning of another.
+    return re.sub(f"vncpasswd=({_SECRET.pattern})", placeholder, text)
 
 
 def _secret(path: Path) -> str:

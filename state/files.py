@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -55,8 +55,8 @@ class Files(Protocol):
     def holders(self, paths: Iterable[str]) -> Mapping[str, str]:
         """Who has one of these images in use, as `process 812 (qemu)` or `loop0`, for those that are held."""
 
-    def monitors(self) -> frozenset[str]:
-        """The configuration paths of all living `xl create` processes: each watches over one domain."""
+    def monitors(self) -> Collection[str]:
+        """The configuration path of each living `xl create` or `xl restore`, "" without one: each watches over one domain."""
 
 
 def digest(text: str | None) -> str:
@@ -170,9 +170,9 @@ class HostFiles:
             elif stat.S_ISBLK(found.st_mode):
                 yield f"{found.st_rdev}:0"
 
-    def monitors(self) -> frozenset[str]:
+    def monitors(self) -> Collection[str]:
         """See Files."""
-        found: set[str] = set()
+        found: list[str] = []
         for process in self._processes():
             try:
                 argv = (
@@ -180,8 +180,8 @@ class HostFiles:
                 )
             except OSError:
                 continue  # ended while we looked
-            if len(argv) > 1 and argv[0].rsplit("/", 1)[-1] == "xl" and "create" in argv:
-                found.update(
-                    argument for argument in argv if argument.startswith("/") and argument.endswith(".cfg")
+            if argv[0].rsplit("/", 1)[-1] == "xl" and not {"create", "restore"}.isdisjoint(argv):
+                found.append(
+                    next((each for each in argv if each.startswith("/") and each.endswith(".cfg")), "")
                 )
-        return frozenset(found)
+        return tuple(sorted(found))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from state import links, nft, xenstore, xl
@@ -71,7 +71,7 @@ class Observed:
     files: Mapping[str, str | None]
     images: Mapping[str, FileStat | None]
     holders: Mapping[str, str]
-    monitors: frozenset[str]
+    monitors: Collection[str]
     stale: tuple[StaleStaging, ...] = ()
     free_memory_mib: int = 0
     foreign: Foreign = field(default_factory=Foreign)
@@ -151,7 +151,7 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
         files={path: files.read_text(path) for path in wanted.get("file", ())},
         images={path: files.stat(path) for path in wanted.get("image", ())},
         holders={},
-        monitors=frozenset(),
+        monitors=(),
     )
 
 

@@ -26,10 +26,11 @@ def lock(port: str, mac: str) -> tuple[Argv, ...]:
     )
 
 
-def unlock(port: str, mac: str) -> tuple[Argv, ...]:
-    """The commands that make a port an ordinary one again."""
-    return (
+def unlock(port: str, mac: str, *, pinned: bool = True) -> tuple[Argv, ...]:
+    """The commands that make a port an ordinary one again; `pinned`: it has the static entry, which goes."""
+    commands: tuple[Argv, ...] = (
         ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0"),
         ("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off"),
         ("bridge", "fdb", "del", mac, "dev", port, "master"),
     )
+    return commands if pinned else commands[:-1]

@@ -1,0 +1,159 @@
+"""Captured output of the tools that state/ reads: `python -m tests.dom0 -- .venv/bin/python -m tests.unit.captures` takes it anew.
+
+A file is called TOOL-VERSION-SITUATION; nothing in it was ever edited.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from ipaddress import ip_network
+from pathlib import Path
+
+from reconciler.guard import nftables
+from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
+from state import links, xl
+from state.nft import LIST_TABLE, Features
+from state.xenstore import LIST_VIFS
+
+CAPTURES = Path(__file__).resolve().parents[1] / "cases" / "captures"
+XEN, NFT, IPROUTE = "4.17.7", "1.0.6", "6.1.0"
+LOG = LogLimit("Dropped by firewall: ", "debug", 15, "minute")
+UUID = "0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11"
+GUARD = Guard(
+    bridges=(Bridge("xenbr0", ("eth0",)),),
+    bindings=(
+        Binding(
+            "vm01",
+            "00:16:3e:7c:1f:65",
+            tuple(ip_network(text) for text in ("172.16.39.101", "172.16.39.64/29", "2001:db8:39::101/128")),
+            UUID,
+            0,
+        ),
+        Binding("vm02", "00:16:3e:7c:1f:66", (ip_network("172.16.39.102"),), UUID, 1, mode="audit"),
+        Binding("vm03", "00:16:3e:7c:1f:67", (ip_network("2001:db8:39:1::/64"),), UUID, 2, emulated=True),
+    ),
+    unknown_vifs="drop",
+    log=LOG,
+    closed=("stranger",),
+    alone=True,
+)
+BARE = Guard(bridges=(), bindings=(), unknown_vifs="report", log=LOG)
+FEATURES = Features(ibrname=False)
+GUARDS = {"three-bindings": GUARD, "no-bindings": BARE}
+
+
+def capture(name: str) -> str:
+    """The text that a tool printed once."""
+    return (CAPTURES / name).read_text(encoding="utf-8")
+
+
+def names(tool: str) -> list[str]:
+    """All captures of one tool."""
+    return sorted(path.name for path in CAPTURES.glob(f"{tool}-*.*"))
+
+
+def take(name: str, *argv: str) -> None:
+    from tests.dom0.toolstack import run
+
+    done = run(*argv)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr}")
+    (CAPTURES / name).write_text(done.stdout, encoding="utf-8")
+    print(f"{name}: {len(done.stdout)} bytes")
+
+
+def take_error(name: str, *argv: str) -> None:
+    """What a tool says on stderr when what it is asked about is not there."""
+    from tests.dom0.toolstack import run
+
+    (CAPTURES / name).write_text(run(*argv).stderr, encoding="utf-8")
+
+
+def take_xen(situation: str, *, long: bool = True) -> None:
+    take(f"xl-list-{XEN}-{situation}.txt", *xl.LIST)
+    take(f"xl-vm-list-{XEN}-{situation}.txt", *xl.VM_LIST)
+    if long:
+        take(f"xl-list-long-{XEN}-{situation}.json", *xl.LIST_LONG)
+
+
+def take_network(situation: str) -> None:
+    take(f"ip-link-{IPROUTE}-{situation}.json", *links.LINKS)
+    take(f"bridge-link-{IPROUTE}-{situation}.json", *links.PORTS)
+    take(f"bridge-fdb-{IPROUTE}-{situation}.json", *links.FDB)
+
+
+def load(script: str) -> None:
+    path = Path("/run/captures.nft")
+    path.write_text(script)
+    _done("nft", "-f", str(path))
+
+
+def _done(*argv: str) -> None:
+    from tests.dom0.toolstack import run
+
+    done = run(*argv)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr}")
+
+
+def main(_argv: Sequence[str]) -> None:
+    from reconciler.guard.port_lock import lock
+    from tests.dom0 import ZOMBIE
+    from tests.dom0.guest import Guest
+    from tests.dom0.toolstack import create, domids, mac_of, wait_until
+    from tests.dom0.toolstack import xl as call
+
+    take(f"xl-info-{XEN}.txt", *xl.INFO)
+    take_xen("no-guests")
+    take_network("no-guests")
+
+    two = f'["vifname=vm01,mac={mac_of(101)},ip=172.16.39.101,bridge=xenbr0,rate=10Mb/s@20ms", "mac={mac_of(111)},bridge=xenbr0"]'
+    create(
+        "vm01", 101, vcpus="2", maxvcpus="4", vif=two, on_poweroff='"preserve"', cmdline='"root=/dev/xvda ro"'
+    )
+    vif = f'["vifname=vm02,mac={mac_of(102)},ip=172.16.39.102,bridge=xenbr0"]'
+    create("web 2", 102, vif=vif, type='"pvh"', on_crash='"preserve"', ramdisk='"/srv/xen/vmlinuz"')
+    vm01, vm02 = Guest("vm01"), Guest("web 2")
+    vm01.wait_booted()
+    vm02.wait_booted()
+    vm01.ping("172.16.39.1")
+    take_xen("two-guests")
+    take(f"xenstore-ls-{XEN}-two-guests.txt", *LIST_VIFS)
+    take_network("two-guests")
+
+    for argv in lock("vm01", mac_of(101)):
+        _done(*argv)
+    vm02.ping("172.16.39.1")
+    take_network("one-locked")
+
+    call("network-attach", str(domids()["vm01"]), "devid=3", f"mac={mac_of(113)}", "bridge=nowhere")
+    take(f"xenstore-ls-{XEN}-failed-hotplug.txt", *LIST_VIFS)
+
+    call("config-update", str(domids()["vm01"]), "/etc/xen/vm01.cfg")
+    vm01.poweroff()
+    vm02.crash()
+    wait_until(lambda: "---sc-" in call("list").stdout and "---s--" in call("list").stdout, "both stopped")
+    create("vm03", 103)
+    Guest("vm03").wait_booted()
+    call("pause", "vm03")
+    take_xen("poweroff-crash-paused")
+
+    ZOMBIE.touch()
+    call("destroy", "vm03")
+    take_xen("zombie")
+    ZOMBIE.unlink()
+    for domid in domids().values():
+        call("destroy", str(domid))
+    take_error(f"error-xenstore-ls-{XEN}-no-vif-ever.txt", *LIST_VIFS)
+    take_error(f"error-nft-list-table-{NFT}-no-table.txt", *LIST_TABLE)
+
+    for situation, guard in GUARDS.items():
+        load(nftables.full(guard, FEATURES))
+        take(f"nft-list-table-{NFT}-{situation}.txt", *LIST_TABLE)
+    load("add chain bridge domgit foreign\nadd rule bridge domgit foreign ip saddr 192.0.2.1 drop\n")
+    take(f"nft-list-table-{NFT}-foreign-chain.txt", *LIST_TABLE)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,224 @@
+"""How a live host differs from one that is settled, in the words of tests/cases/plan/README.md."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from reconciler.last_good import LastGood
+from reconciler.ledger import Owned
+from reconciler.plan import Source
+from reconciler.reconcile import interest, wanted
+from reconciler.render_xl import config_path, render_xl
+from reconciler.scope import Situation
+from schemas.scalars import parse_rate
+from state.desired import DomU
+from state.nft import LoadedTable
+from state.observed import Domain
+from state.xenstore import BackendVif
+from tests.unit.worlds import BEFORE, MIB, Words, World, desired, image, reading, settled
+
+
+def situation(words: Words) -> Situation:
+    """The situation that a case describes. `applied` left out: git as it is now; `none`: never applied."""
+    now = reading(words.get("git") or {}, subject=words.get("about", ""))
+    applied = words.get("applied", words.get("git") or {})
+    before = None if applied == "none" else LastGood(Source(BEFORE), desired(applied))
+    want, source = wanted(now, before)
+    world = settled(None if before is None else before.desired)
+    domus = {domu.name: domu for domu in (*(() if before is None else before.desired.domus), *want.domus)}
+    deviate(world, words.get("live") or {}, domus)
+    return Situation(
+        desired=want,
+        source=replace(source, branch="main"),
+        observed=world.observed(interest(want, before, world.ledger)),
+        ledger=world.ledger,
+        last=None if before is None else before.desired,
+    )
+
+
+def deviate(world: World, words: Words, domus: Mapping[str, DomU]) -> None:
+    """Break the host as a case says; `domus` are all that git or the last apply know, by name."""
+    for key, value in words.items():
+        if key in _HOST_WORDS:
+            _HOST_WORDS[key](world, value)
+        else:
+            _domain(world, value or {}, domus[key])
+
+
+def _files(world: World, texts: Mapping[str, str]) -> None:
+    world.files |= {path: None if text == "none" else text for path, text in texts.items()}
+
+
+def _images(world: World, images: Mapping[str, str]) -> None:
+    for path, what in images.items():
+        kind, _, mib = what.partition(" ")
+        world.images[path] = None if what == "none" else image(path, int(mib), kind)
+
+
+def _holders(world: World, holders: Mapping[str, str]) -> None:
+    world.holders |= holders
+
+
+def _ports(world: World, ports: Mapping[str, str]) -> None:
+    for name, bridge in ports.items():
+        world.bridged(name, bridge)
+
+
+def _bridges(world: World, bridges: Mapping[str, list[str] | str]) -> None:
+    for name, uplinks in bridges.items():
+        if uplinks == "none":
+            world.links.pop(name)
+        else:
+            world.bridge(name, uplinks)
+
+
+def _monitors(world: World, names: list[str]) -> None:
+    world.monitors |= {config_path(name) for name in names}
+
+
+def _stale(world: World, paths: list[str]) -> None:
+    world.stale += paths
+
+
+def _free(world: World, mib: str) -> None:
+    world.free_memory_mib = int(mib)
+
+
+def _guard(world: World, words: Any) -> None:
+    table = world.guard
+    if words == "none" or table is None:
+        world.guard = None
+        return
+    without = {f'"{port}"' for port in words.get("without", ())}
+    members = {
+        name: frozenset(each for each in found if each.split(" ")[0] not in without)
+        for name, found in table.elements.items()
+    }
+    for name, more in words.get("with", {}).items():
+        members[name] = members.get(name, frozenset()) | frozenset(more)
+    rules = table.rules.replace("iifname vmap @ports", "accept") if "rules" in words else table.rules
+    world.guard = LoadedTable(members, rules)
+
+
+def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
+    """Domains that nobody specified."""
+    for name, words in strangers.items():
+        domid = int(words.get("domid", "77"))
+        vif = BackendVif(
+            domid,
+            0,
+            words.get("mac", "00:16:3e:00:53:77"),
+            words.get("bridge", "xenbr0"),
+            words.get("port", name),
+            "/etc/xen/scripts/vif-bridge",
+            None,
+            "connected",
+        )
+        world.domains[f"{name} {domid}"] = Domain(
+            domid=domid,
+            uuid=words.get("uuid", "00000000-0000-4000-8000-000000000077"),
+            name=name,
+            paused=False,
+            dying=False,
+            shutdown=None,
+            saved=None,
+            vifs=(vif,),
+            staged=None,
+        )
+        world.plug(vif, locked=False)
+
+
+_HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
+    "files": _files,
+    "images": _images,
+    "holders": _holders,
+    "ports": _ports,
+    "bridges": _bridges,
+    "monitors": _monitors,
+    "stale": _stale,
+    "free": _free,
+    "guard": _guard,
+    "strangers": _strangers,
+}
+_LEDGER_WORDS = {"owned", "powered_off", "protect", "disks"}
+_SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}
+
+
+def _domain(world: World, words: Words, domu: DomU) -> None:
+    if "up" in words:
+        world.start(domu, int(words["up"]))
+        for disk in domu.disks:
+            world.images.setdefault(disk.path, image(disk.path, (disk.size_bytes or 0) // MIB))
+    for key, value in words.items():
+        if key in _LEDGER_WORDS:
+            _ledger(world, domu, key, value)
+        elif key == "vifs":
+            for index, each in value.items():
+                _vif(world, domu.name, int(index), each)
+        elif key == "monitor":
+            world.monitors.discard(config_path(domu.name))
+        elif key == "gone":
+            world.stop(domu.name)
+            world.monitors.discard(config_path(domu.name))
+        elif key != "up":
+            text = render_xl(domu) if value == "rendered" else value
+            world.domains[domu.name] = _changed(world.domains[domu.name], key, text)
+
+
+def _ledger(world: World, domu: DomU, key: str, value: Any) -> None:
+    entry = world.ledger.get(domu.uuid, Owned(domu.name))
+    if key == "owned" and value == "no":
+        world.ledger.pop(domu.uuid, None)
+    elif key == "disks":
+        world.ledger[domu.uuid] = replace(entry, disks=value)
+    else:
+        world.ledger[domu.uuid] = entry if key == "owned" else replace(entry, **{key: value == "yes"})
+
+
+def _changed(domain: Domain, key: str, value: Any) -> Domain:
+    changes: dict[str, Any] = {key: value}
+    if key in _SAVED_WORDS and domain.saved is not None:
+        if key.endswith("memory"):
+            changes = {f"{key}_mib": int(value)}
+        elif key.endswith("vcpus"):
+            changes = {key: int(value)}
+        return replace(domain, saved=replace(domain.saved, **changes))
+    if key == "unsaved":
+        changes = {"saved": None}
+    elif key == "dying":
+        changes = {"dying": True}
+    return replace(domain, **changes)
+
+
+def _vif(world: World, name: str, index: int, words: Any) -> None:
+    domain = world.domains[name]
+    there = {vif.index: vif for vif in domain.vifs}
+    before = there.pop(index, None)
+    if before is not None:
+        world.unplug(before.interface)
+    if words != "none":
+        blank = BackendVif(
+            domain.domid,
+            index,
+            "00:16:3e:00:53:66",
+            "xenbr0",
+            f"vif{domain.domid}.{index}",
+            "/etc/xen/scripts/vif-bridge",
+            None,
+            "connected",
+        )
+        there[index] = vif = _live_vif(before or blank, words)
+        world.plug(vif, locked=words.get("locked") != "no", up=words.get("up") != "no")
+        if words.get("bridged") == "no":
+            world.unplug(vif.interface, whole=False)
+    world.domains[name] = replace(domain, vifs=tuple(there[each] for each in sorted(there)))
+
+
+def _live_vif(before: BackendVif, words: Words) -> BackendVif:
+    texts = {"mac": "mac", "bridge": "bridge", "port": "interface", "status": "hotplug_status"}
+    changes: dict[str, Any] = {name: words[key] for key, name in texts.items() if key in words}
+    if "rate" in words:
+        changes["rate"] = None if words["rate"] == "none" else parse_rate(words["rate"])
+    return replace(before, **changes)

@@ -1,0 +1,253 @@
+"""Bindings as elements, and the scripts that bring a kernel there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import ip_network
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reconciler.diff_guard import specified_guard
+from reconciler.guard import nftables
+from reconciler.guard.binding import Address, Binding, Guard
+from reconciler.guard.nftables_rules import SETS, chains, listed
+from reconciler.guard.port_lock import lock, unlock
+from reconciler.guard.render import steps
+from state.nft import Features, LoadedTable, normalised_rules
+from tests.unit.captures import BARE, FEATURES, GUARD
+from tests.unit.worlds import desired
+
+WITH, WITHOUT = Features(ibrname=True), Features(ibrname=False)
+VM01 = GUARD.bindings[0]
+
+
+def guard(*bindings: Binding) -> Guard:
+    return replace(GUARD, bindings=bindings)
+
+
+def loaded(of: Guard) -> LoadedTable:
+    """The table as a kernel would hold it."""
+    text = f"table bridge domgit {{\n{listed(of, FEATURES)}}}\n"
+    return LoadedTable(
+        {name: each for name, each in nftables.elements(of).items() if each}, normalised_rules(text)
+    )
+
+
+def statements(script: str) -> dict[str, set[tuple[str, str]]]:
+    """The elements that a script adds and deletes: {verb: {(set, element)}}."""
+    found: dict[str, set[tuple[str, str]]] = {"add": set(), "delete": set()}
+    for line in script.splitlines():
+        verb, _, _, _, name, rest = line.split(" ", 5)
+        found[verb] |= {(name, element) for element in rest.strip("{} ").split(", ")}
+    return found
+
+
+def test_a_binding_has_its_link_local_address_by_itself() -> None:
+    elements = nftables.elements(guard(replace(VM01, addresses=())))
+
+    assert elements["own_v6"] == {'"vm01" . 00:16:3e:7c:1f:65 . fe80::216:3eff:fe7c:1f65'}
+    assert elements["own_v4"] == frozenset()
+
+
+def test_addresses_and_prefixes_go_into_sets_of_their_own() -> None:
+    elements = nftables.elements(GUARD)
+
+    assert '"vm01" . 00:16:3e:7c:1f:65 . 172.16.39.101' in elements["own_v4"]
+    assert elements["own_net4"] == {'"vm01" . 00:16:3e:7c:1f:65 . 172.16.39.64/29'}
+    assert (
+        '"vm03" . 0x20010db8003900010000000000000000-0x20010db800390001ffffffffffffffff'
+        in elements["own_target_net"]
+    )
+    assert elements["audited"] == {'"vm02"'}
+
+
+def test_an_emulated_card_is_bound_like_its_twin() -> None:
+    found = nftables.elements(guard(replace(VM01, emulated=True)))
+
+    for name, members in found.items():
+        ours = {each for each in members if each.startswith('"vm01"')}
+        theirs = {each.replace('"vm01-emu"', '"vm01"') for each in members if each.startswith('"vm01-emu"')}
+        assert ours == theirs, name
+
+
+def test_an_address_that_changes_hands_is_taken_away_before_it_is_given() -> None:
+    one = replace(VM01, addresses=(ip_network("172.16.39.1"),))
+    other = replace(GUARD.bindings[1], addresses=(ip_network("172.16.39.2"),), mode="enforce")
+    swapped = guard(replace(one, addresses=other.addresses), replace(other, addresses=one.addresses))
+
+    script = nftables.delta(loaded(guard(one, other)), swapped)
+
+    verbs = [line.split(" ")[0] for line in script.splitlines()]
+    assert verbs == sorted(verbs, reverse=True) == ["delete", "add"]
+    assert statements(script)["delete"] == {
+        ("own_v4", '"vm01" . 00:16:3e:7c:1f:65 . 172.16.39.1'),
+        ("own_v4", '"vm02" . 00:16:3e:7c:1f:66 . 172.16.39.2'),
+    }
+
+
+def test_a_port_is_deleted_by_its_key_alone() -> None:
+    script = nftables.delta(loaded(GUARD), replace(GUARD, closed=()))
+
+    assert script == 'delete element bridge domgit ports { "stranger" }\n'
+
+
+def test_nothing_is_said_where_nothing_differs() -> None:
+    assert nftables.delta(loaded(GUARD), GUARD) == ""
+    assert nftables.statement("add", "ports", []) == ""
+
+
+ADDRESSES: list[Address] = [
+    ip_network(text)
+    for text in ("172.16.39.1", "172.16.39.2", "172.16.39.64/29", "2001:db8::1/128", "2001:db8:1::/64")
+]
+BINDINGS = st.lists(
+    st.builds(
+        lambda number, addresses, mode, emulated: Binding(
+            f"vm{number}", f"00:16:3e:00:53:0{number}", tuple(addresses), "u", 0, mode, emulated
+        ),
+        st.integers(min_value=0, max_value=3),
+        st.lists(st.sampled_from(ADDRESSES), unique=True, max_size=4),
+        st.sampled_from(["audit", "enforce"]),
+        st.booleans(),
+    ),
+    max_size=4,
+    unique_by=lambda binding: binding.interface,
+)
+
+
+@given(BINDINGS, BINDINGS)
+def test_a_delta_leads_from_any_bindings_to_any_others(before: list[Binding], after: list[Binding]) -> None:
+    there, wanted = nftables.elements(guard(*before)), nftables.elements(guard(*after))
+
+    found = statements(nftables.delta(loaded(guard(*before)), guard(*after)))
+
+    for name in wanted:
+        gone = {each for each in there[name] if (name, each.split(" : ")[0]) in found["delete"]}
+        come = {element for where, element in found["add"] if where == name}
+        assert (there[name] - gone) | come == wanted[name]
+        assert not gone & wanted[name]
+
+
+def test_a_full_load_replaces_whatever_was_there_in_one_transaction() -> None:
+    script = nftables.full(GUARD, WITH)
+
+    assert script.startswith("table bridge domgit\ndelete table bridge domgit\ntable bridge domgit {\n")
+    assert statements("".join(line + "\n" for line in script.splitlines() if line.startswith("add element")))[
+        "add"
+    ] == {(name, each) for name, members in nftables.elements(GUARD).items() for each in members}
+
+
+def test_a_reload_of_the_rules_touches_no_element() -> None:
+    script = nftables.reload_rules(GUARD, WITH)
+
+    assert "delete" not in script
+    assert "add element" not in script
+    for name, _ in chains(GUARD, WITH):
+        assert f"add chain bridge domgit {name}" in script
+        assert f"flush chain bridge domgit {name}\n" in script
+    assert script.index("flush chain") < script.index("add rule")
+
+
+def test_unknown_ports_are_closed_by_bridge_where_the_kernel_can_by_name_where_it_is_alone_and_else_not() -> (
+    None
+):
+    def closing(of: Guard, features: Features) -> list[str]:
+        return [line for line in dict(chains(of, features))["prerouting"] if "refused_unknown" in line]
+
+    assert closing(GUARD, WITH) == ["meta ibrname @bridges goto refused_unknown"]
+    assert closing(GUARD, WITHOUT) == ['iifname "vif*" goto refused_unknown']
+    assert closing(BARE, WITHOUT) == []
+
+
+@pytest.mark.parametrize(("mode", "ends"), [("drop", "drop"), ("report", "accept")])
+def test_what_happens_to_unknown_ports_is_one_word(mode: str, ends: str) -> None:
+    of = replace(GUARD, unknown_vifs=mode)  # type: ignore[arg-type]  # the two words above
+
+    assert dict(chains(of, WITH))["refused_unknown"][-1] == ends
+
+
+def test_every_refusal_counts_logs_and_spares_what_is_only_audited() -> None:
+    found = dict(chains(GUARD, WITH))
+
+    assert found["refused"] == (
+        'limit rate 15/minute log prefix "Dropped by firewall: " level debug',
+        "iifname @audited accept",
+        "drop",
+    )
+    refusals = [name for name in found if name.startswith("refused_") and name != "refused_unknown"]
+    assert len(refusals) == 8
+    assert all(
+        found[name][0] == f"update @count_{name.removeprefix('refused_')} {{ iifname }}" for name in refusals
+    )
+
+
+def test_a_chain_comes_before_whoever_jumps_to_it() -> None:
+    names: list[str] = []
+    for name, lines in chains(GUARD, WITH):
+        targets = {
+            word.strip(",;}")
+            for line in lines
+            for word in line.split()
+            if word.strip(",;}") in dict(chains(GUARD, WITH))
+        }
+        assert targets - set(names) <= {name}, name
+        names.append(name)
+
+
+def test_the_guard_of_a_host_is_two_steps_the_second_of_which_may_fail() -> None:
+    base, closing = steps(GUARD)
+
+    assert (base.argv, base.optional) == (("nft", "-f", "-"), False)
+    assert (closing.argv, closing.optional) == (("nft", "-f", "-"), True)
+    assert base.stdin.startswith("table bridge domgit\ndelete table")
+    assert "meta ibrname" not in base.stdin
+    assert "meta ibrname @bridges goto refused_unknown" in closing.stdin
+
+
+def test_a_guard_from_git_alone_binds_the_halted_too_and_nobody_who_is_gone() -> None:
+    want = desired(
+        {
+            "vm01": {"type": "hvm", "vifs": [{}, {"name": "none"}]},
+            "vm02": {"state": "halted", "vifs": [{"guard": "audit"}]},
+            "vm03": {"state": "absent"},
+        }
+    )
+
+    found = specified_guard(want.host, want.domus)
+
+    assert [(each.interface, each.mode, each.emulated) for each in found.bindings] == [
+        ("vm01", "enforce", True),
+        ("vm02", "audit", False),
+    ]
+    assert found.bridges[0].uplinks == ("eth0",)
+
+
+def test_one_script_adds_one_binding() -> None:
+    added = statements(nftables.binding_script(replace(VM01, interface="@PORT@")))["add"]
+
+    alone = {name for name, _ in added}
+    assert all('"@PORT@"' in element for _, element in added)
+    assert alone <= {each.name for each in SETS}
+    assert ("ports", '"@PORT@" : goto from_guest') in added
+
+
+# ---------------------------------------------------------------- the port
+
+
+def test_a_port_is_pinned_before_it_is_locked_and_unlocked_before_it_is_unpinned() -> None:
+    locked = [
+        argv
+        for argv in lock("vm01", "00:16:3e:00:53:01")
+        if argv[:3] in {("bridge", "fdb", "replace"), ("bridge", "link", "set")}
+    ]
+    unlocked = unlock("vm01", "00:16:3e:00:53:01")
+
+    assert [argv[1] for argv in locked] == ["fdb", "fdb", "link"]
+    assert [argv[1] for argv in unlocked] == ["link", "link", "fdb"]
+    assert unlocked[1][-4:] == ("learning", "on", "locked", "off")
+
+
+def test_a_port_without_its_entry_is_unlocked_without_taking_one_away() -> None:
+    assert unlock("vm01", "00:16:3e:00:53:01", pinned=False) == unlock("vm01", "00:16:3e:00:53:01")[:2]

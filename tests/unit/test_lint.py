@@ -1,0 +1,115 @@
+"""Every rule that no plan may break, broken once."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from reconciler.diff_guard import LOAD
+from reconciler.lint import lint
+from reconciler.plan import Change, Phase, Plan, Source
+from reconciler.step import Remember, Run, StopDomain, WriteFile
+
+UUID = "e608ed38-c1b9-532e-a769-0156b41e19e1"
+DOMAIN = ((f"domain:{UUID}", "5"),)
+
+
+def change(**more: Any) -> Change:
+    made = Change(
+        address="domu.vm01",
+        actions=("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=(Run(("xl", "mem-set", "5", "256")),),
+        fingerprint=DOMAIN,
+        before={},
+        after={},
+        counts=("domu.vm01",),
+        uuid=UUID,
+        domid=5,
+    )
+    return replace(made, **more)
+
+
+def said(*changes: Change) -> tuple[str, ...]:
+    return lint(Plan("dom0-a", Source("0" * 40), "", changes))
+
+
+def test_a_good_plan_is_passed_over_in_silence() -> None:
+    assert (
+        said(
+            change(
+                address="file.a",
+                phase=Phase.PREPARE,
+                steps=(Remember(UUID, "owned", "vm01"),),
+                fingerprint=(),
+            ),
+            change(phase=Phase.REMOVE, steps=(StopDomain(UUID, 5, 1.0),), impact="restart"),
+            change(address="guard", phase=Phase.GUARD, steps=(Run(LOAD, stdin="x"),), uuid=None),
+            change(),
+            change(order=1),
+            change(
+                address="domu.vm01.vif.0",
+                phase=Phase.ADD,
+                early=(Run(("xl", "network-detach", "5", "0")),),
+                impact="link",
+            ),
+            change(
+                address="domu.vm02",
+                steps=(Run(("nft", "-q", "-x")),),
+                blocked="not due, so not looked at",
+                phase=Phase.ADD,
+            ),
+        )
+        == ()
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ([change(), change()], "domu.vm01 is changed 2 times in one phase"),
+        ([change(phase=Phase.ADD), change()], "the phases are out of order"),
+        (
+            [change(address=name, phase=Phase.GUARD) for name in ("guard", "other")],
+            "the guard is changed in more than one transaction",
+        ),
+        (
+            [change(steps=(Run(("xl", "destroy", "5")),), uuid=None)],
+            "domu.vm01 takes something away without holding on to who it is",
+        ),
+        (
+            [change(steps=(Run(("xl", "destroy", "5")),), fingerprint=(("memory:x", "1"),))],
+            "domu.vm01 takes something away without holding on to who it is",
+        ),
+        (
+            [change(steps=(StopDomain(UUID, 5, 1.0),), fingerprint=())],
+            "domu.vm01 takes something away without holding on to who it is",
+        ),
+        ([change(fingerprint=())], "domu.vm01 acts without knowing what it was planned against"),
+        (
+            [change(steps=(WriteFile("/a", ""),), fingerprint=())],
+            "domu.vm01 acts without knowing what it was planned against",
+        ),
+        ([change(early=(Run(("true", "x")),))], "domu.vm01 detaches in the wrong phase"),
+        ([change(impact="link")], "domu.vm01 claims an impact that none of its steps has"),
+        (
+            [change(steps=(Run(("xl", "mem-set", "6", "256")),))],
+            "domu.vm01: `xl mem-set 6 256` does not name the domain by the domid it was planned against",
+        ),
+        (
+            [change(steps=(Run(("xl", "rename", "vm01", "web")),))],
+            "domu.vm01: `xl rename vm01 web` does not name the domain by the domid it was planned against",
+        ),
+        (
+            [change(steps=(Run(("ip", "link", "-all")),))],
+            "domu.vm01: `ip link -all` has a value that reads as an option",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_plan_that_breaks_a_rule_is_told(changes: list[Change], why: str) -> None:
+    assert said(*changes) == (why,)

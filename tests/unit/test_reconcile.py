@@ -1,0 +1,275 @@
+"""What a pass is made of: which specification counts, what a reviewed plan allows, how it ended, and that there is one at a time."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.converge import Done, Outcome
+from reconciler.diff import changed_facts, make_plan
+from reconciler.last_good import LastGood
+from reconciler.plan import Change, Phase, Plan, Source
+from reconciler.plan_document import Document, plan_document
+from reconciler.policy import Policy
+from reconciler.reconcile import (
+    BusyError,
+    Result,
+    StaleError,
+    applied_commit,
+    forward_only,
+    goes_back,
+    only_writer,
+    restricted,
+    wanted,
+)
+from schemas.diagnostic import Diagnostic, SpecError
+from tests.unit.deviations import situation
+from tests.unit.worlds import BEFORE, REVISION, desired, reading
+
+MEMORY = {"applied": {"vm01": {}}, "git": {"vm01": {"memory": "384MiB"}}}
+
+
+def plan(words: Mapping[str, Any]) -> Plan:
+    return make_plan(situation(words), Policy())
+
+
+def document(words: Mapping[str, Any]) -> Document:
+    loaded: Document = json.loads(json.dumps(plan_document(plan(words), timestamp="2026-01-01T00:00:00Z")))
+    return loaded
+
+
+# ---------------------------------------------------------------- which specification counts
+
+
+def test_a_good_commit_counts_itself() -> None:
+    found = reading({"vm01": {}}, subject="two")
+
+    want, source = wanted(found, LastGood(Source(BEFORE), desired({})))
+
+    assert want == found.desired
+    assert (source.revision, source.subject) == (REVISION, "two")
+
+
+def test_a_commit_that_is_refused_leaves_what_was_applied_with_its_errors_said() -> None:
+    found = reading({"files": {"hosts/dom0-a/host.yaml": "kind: Host\n"}})
+    last = LastGood(Source(BEFORE), desired({"vm01": {}}))
+
+    want, _ = wanted(found, last)
+
+    assert want.domus == last.desired.domus
+    assert want.diagnostics == found.diagnostics != ()
+
+
+def test_a_commit_that_is_refused_where_nothing_was_applied_stops_everything() -> None:
+    found = reading({"files": {"hosts/dom0-a/host.yaml": "kind: Host\n"}})
+
+    with pytest.raises(SpecError, match="DG1102"):
+        wanted(found, None)
+
+
+@pytest.mark.parametrize(
+    ("applied", "descends", "revision", "back"),
+    [
+        (None, None, REVISION, False),
+        (BEFORE, True, REVISION, False),
+        (BEFORE, False, REVISION, True),
+        (BEFORE, None, REVISION, True),
+        (BEFORE, None, "worktree:" + "0" * 64, False),
+    ],
+)
+def test_history_never_goes_back_by_itself(
+    applied: str | None, descends: bool | None, revision: str, back: bool
+) -> None:
+    found = replace(reading({"vm01": {}}), descends=descends, revision=revision)
+
+    forward = forward_only(found, applied)
+
+    assert goes_back(found, applied) is back
+    assert forward.refused is back
+    assert (forward.desired is None) is back
+    assert [each.code for each in forward.diagnostics] == (["DG1601"] if back else [])
+
+
+def test_a_worktree_that_was_applied_is_no_commit_to_descend_from() -> None:
+    assert applied_commit(None) is None
+    assert applied_commit(LastGood(Source("worktree:" + "0" * 64), desired({}))) is None
+    assert applied_commit(LastGood(Source(BEFORE), desired({}))) == BEFORE
+
+
+# ---------------------------------------------------------------- reviewed plans
+
+
+def test_a_plan_that_still_fits_is_allowed_as_it_is() -> None:
+    assert restricted(plan(MEMORY), document(MEMORY)) == plan(MEMORY)
+
+
+def test_what_the_review_did_not_list_is_left_out() -> None:
+    more = {**MEMORY, "live": {"guard": {"without": ["vm01"]}}}
+
+    allowed = restricted(plan(more), document(MEMORY))
+
+    assert [change.address for change in allowed.changes] == ["file./etc/xen/vm01.cfg", "domu.vm01"]
+    assert "guard" in {change.address for change in plan(more).changes}
+
+
+def test_what_is_done_already_does_not_make_a_plan_stale() -> None:
+    done = {"applied": MEMORY["git"], "git": MEMORY["git"]}
+
+    assert restricted(plan(done), document(MEMORY)).changes == ()
+
+
+def test_a_change_that_would_now_do_something_else_is_named_with_what_moved() -> None:
+    moved = {**MEMORY, "live": {"vm01": {"memory": "128"}}}
+
+    with pytest.raises(StaleError) as stale:
+        restricted(plan(moved), document(MEMORY))
+
+    assert str(stale.value) == "domu.vm01: before.memory was 256MiB, is 128MiB"
+
+
+def test_another_domid_of_the_same_guest_is_named_as_such() -> None:
+    listed = json.loads(json.dumps(document(MEMORY)))
+    for change in listed["resource_changes"]:
+        if change["domid"] is not None:
+            change |= {"domid": 7, "commands": [["xl", "mem-set", "7", "384"]], "digest": "other"}
+
+    with pytest.raises(StaleError, match=r"domu\.vm01: domid was 7, is 1; domu\.vm01: commands was "):
+        restricted(plan(MEMORY), listed)
+
+
+def test_a_value_that_is_long_is_shown_by_its_beginning() -> None:
+    listed = json.loads(json.dumps(document(MEMORY)))
+    for change in listed["resource_changes"]:
+        change["change"]["after"]["note"] = "x" * 300
+        change["digest"] = "other"
+
+    with pytest.raises(StaleError, match=r"after.note was x{97}\.\.\., is absent"):
+        restricted(plan(MEMORY), listed)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "why"),
+    [
+        ("host", {"name": "dom0-b"}, "host: the plan is for dom0-b, this is dom0-a"),
+        ("source", {"revision": BEFORE}, f"revision: the plan is for {BEFORE}, this would be {REVISION}"),
+    ],
+)
+def test_a_plan_of_another_host_or_commit_is_refused(part: str, value: dict[str, str], why: str) -> None:
+    with pytest.raises(StaleError, match=why):
+        restricted(plan(MEMORY), {**document(MEMORY), part: value})
+
+
+def test_an_object_that_is_changed_twice_is_compared_change_by_change() -> None:
+    restart = {"git": {"vm01": {}}, "live": {"vm01": {"shutdown": "crash", "monitor": "dead"}}}
+
+    assert restricted(plan(restart), document(restart)) == plan(restart)
+
+
+def test_the_facts_that_moved_are_told_by_name() -> None:
+    change = next(each for each in plan(MEMORY).changes if each.address == "domu.vm01")
+    uuid = change.uuid
+
+    assert changed_facts(change, situation(MEMORY)) == ()
+    assert changed_facts(change, situation({**MEMORY, "live": {"vm01": {"memory": "128"}}})) == (
+        f"memory:{uuid} was 256, is 128",
+    )
+    assert f"domain:{uuid} was 1, is absent" in changed_facts(
+        change, situation({**MEMORY, "live": {"vm01": {"gone": "yes"}}})
+    )
+
+
+# ---------------------------------------------------------------- how a pass ended
+
+
+def change(address: str = "domu.vm01", **more: Any) -> Change:
+    made = Change(
+        address=address,
+        actions=("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=plan(MEMORY).changes[0].steps,
+        fingerprint=(),
+        before={},
+        after={},
+        counts=(address,),
+    )
+    return replace(made, **more)
+
+
+def result(
+    *after: Change,
+    planned: tuple[Change, ...] = (),
+    failed: bool = False,
+    reviewed: bool = False,
+    severity: Any = None,
+) -> Result:
+    source = Source(REVISION)
+    diagnostics = () if severity is None else (Diagnostic(None, None, None, "DG1", "no", severity=severity),)
+    outcome = Outcome([Done(change(), "it says no")] if failed else [Done(change())])
+    return Result(
+        "id",
+        Plan("dom0-a", source, "", planned),
+        outcome,
+        Plan("dom0-a", source, "", after, (), diagnostics),
+        reviewed,
+    )
+
+
+@pytest.mark.parametrize(
+    ("ended", "code"),
+    [
+        (result(), 0),
+        (result(change(when="next_guest_reboot")), 0),
+        (result(severity="warning"), 0),
+        (result(failed=True), 1),
+        (result(change()), 1),
+        (result(change("guard"), planned=(change(),)), 1),
+        (result(change("guard"), planned=(change(),), reviewed=True), 0),
+        (result(change(), planned=(change(),), reviewed=True), 1),
+        (result(change(blocked="no")), 4),
+        (result(change(when="approval")), 4),
+        (result(change(when="window")), 4),
+        (result(severity="error"), 4),
+        (result(change(blocked="no"), failed=True), 1),
+    ],
+)
+def test_the_exit_code_is_the_first_that_applies(ended: Result, code: int) -> None:
+    assert ended.exit_code == code
+    assert ended.converged is (code != 1)
+
+
+# ---------------------------------------------------------------- one writer
+
+
+def test_a_second_writer_is_told_at_once_who_is_at_it(tmp_path: Path) -> None:
+    lock = tmp_path / "run" / "lock"
+    waits = "import sys; from pathlib import Path; from reconciler.reconcile import only_writer\n"
+    waits += "with only_writer(Path(sys.argv[1])):\n    print('held', flush=True)\n    sys.stdin.read()\n"
+    with subprocess.Popen(
+        [sys.executable, "-c", waits, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+
+        with pytest.raises(BusyError, match=f"is held by process {holder.pid}"), only_writer(lock):
+            pass
+        holder.communicate("")
+
+    with only_writer(lock):
+        assert lock.read_text()
+
+
+def test_a_pass_that_ended_badly_leaves_the_lock_free(tmp_path: Path) -> None:
+    with pytest.raises(KeyError), only_writer(tmp_path / "lock"):
+        raise KeyError
+
+    with only_writer(tmp_path / "lock"):
+        pass

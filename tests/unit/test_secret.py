@@ -1,0 +1,111 @@
+"""Passwords appear in configuration files and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reconciler.diff import make_plan
+from reconciler.plan_document import plan_document
+from reconciler.plan_text import plan_text
+from reconciler.policy import Policy
+from reconciler.render_xl import SECRET_PLACEHOLDER, render_xl
+from reconciler.secret import masked, revealed
+from state.run import ReadError
+from tests.unit.deviations import situation
+from tests.unit.worlds import desired
+
+PLACEHOLDER = SECRET_PLACEHOLDER.format("vm01-vnc")
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> Path:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    path = folder / "vm01-vnc"
+    path.write_text("s3cret+/=\n")
+    path.chmod(0o600)
+    return folder
+
+
+def rendered() -> str:
+    console = {"vnc": {"listen": "127.0.0.1", "display": "5", "passwordSecret": "vm01-vnc"}}
+    return render_xl(desired({"vm01": {"console": console}}).domus[0])
+
+
+def test_a_rendered_configuration_names_the_secret_and_does_not_hold_it() -> None:
+    assert f"vncpasswd={PLACEHOLDER}" in rendered()
+
+
+def test_what_is_revealed_for_the_file_is_masked_when_it_is_read_back(secrets: Path) -> None:
+    text = revealed(rendered(), secrets)
+
+    assert "vncpasswd=s3cret+/=" in text
+    assert masked(text, secrets) == rendered()
+
+
+def test_a_text_without_a_password_is_left_as_it_is(secrets: Path) -> None:
+    text = "memory = 256\nextra = 's3cret+/='\n"
+
+    assert revealed(text, secrets) == text
+    assert masked(text, secrets) == text
+
+
+def test_a_secret_that_is_empty_masks_nothing(secrets: Path) -> None:
+    (secrets / "empty").write_text("\n")
+
+    assert masked('vfb = ["vncpasswd=other"]', secrets) == 'vfb = ["vncpasswd=other"]'
+
+
+def test_a_secret_that_begins_like_another_is_not_taken_for_it(secrets: Path) -> None:
+    (secrets / "longer").write_text("s3cret+/=more")
+
+    assert (
+        masked('"vncpasswd=s3cret+/=more"', secrets) == f'"vncpasswd={SECRET_PLACEHOLDER.format("longer")}"'
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['vncpasswd = "hunter2"', "vfb = ['vnc=1,vncpasswd=hunter2,vncdisplay=3']", "spicepasswd='hunter2'"],
+)
+def test_a_password_that_somebody_wrote_by_hand_is_in_no_plan(line: str) -> None:
+    words = {"git": {"vm01": {}}, "live": {"files": {"/etc/xen/vm01.cfg": f"memory = 1\n{line}\n"}}}
+
+    document = plan_document(make_plan(situation(words), Policy()), timestamp="")
+
+    assert "hunter2" not in json.dumps(document)
+    assert "(hidden)" in plan_text(document)
+
+
+def test_without_a_folder_of_secrets_nothing_is_known(tmp_path: Path) -> None:
+    assert masked('vfb = ["vncpasswd=x"]', tmp_path / "none") == 'vfb = ["vncpasswd=x"]'
+
+
+def test_a_secret_that_is_missing_stops_the_write(secrets: Path) -> None:
+    (secrets / "vm01-vnc").unlink()
+
+    with pytest.raises(ReadError, match="vm01-vnc: No such file"):
+        revealed(rendered(), secrets)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604])
+def test_a_secret_that_others_can_read_is_refused(secrets: Path, mode: int) -> None:
+    (secrets / "vm01-vnc").chmod(mode)
+
+    with pytest.raises(ReadError, match="others can read it"):
+        revealed(rendered(), secrets)
+
+
+@pytest.mark.parametrize("value", ["", "a,b", 'a"b', "a b", "a\nb", "x" * 65])
+def test_a_secret_that_would_break_out_of_its_place_is_refused_without_being_told(
+    secrets: Path, value: str
+) -> None:
+    (secrets / "vm01-vnc").write_text(value)
+
+    with pytest.raises(ReadError, match="no secret that an xl configuration can hold") as refused:
+        revealed(rendered(), secrets)
+
+    assert value == "" or value not in str(refused.value).replace(str(secrets), "")
