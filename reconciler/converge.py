@@ -110,7 +110,7 @@ class Converger:
             except ApplyError as exc:
                 error = str(exc)
             else:
-                error = self._unmet(change.expect) if last else None
+                error = self._unmet(change.expect if last else _cleared(change))
             self.announce(
                 {
                     "type": "outcome",
@@ -157,6 +157,11 @@ class Converger:
         except ReadError as exc:
             return f"cannot be verified: {exc}"
         return f"done, but {'; '.join(missing)}" if missing else None
+
+
+def _cleared(change: Change) -> Facts:
+    """What must be so before the guard lets go of what was detached."""
+    return tuple((key, "") for key, _ in change.expect if key.startswith("vif:"))
 
 
 def _due(plan: Plan, outcome: Outcome) -> tuple[Change, ...]:

@@ -21,7 +21,7 @@ from reconciler.durable import write_whole
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
-from reconciler.reconcile import BusyError, Dom0, Result, applied_commit, apply, forward_only
+from reconciler.reconcile import BusyError, Dom0, Result, applied_commit, apply, forward_only, last_applied
 from schemas.diagnostic import SpecError
 from state.run import ReadError
 from state.source import Reading
@@ -62,14 +62,16 @@ class Daemon:
         """One pass.
 
         Raises:
-            ReadError: the host or the repository cannot be read; nothing was changed.
+            ReadError: the host cannot be read, or the repository where nothing was ever applied; nothing was changed.
             SpecError: the commit is refused and nothing was ever applied here.
             BusyError: somebody else is changing the host.
         """
         started = self._dom0.monotonic()
-        applied = applied_commit(self._dom0.last())
-        reading = forward_only(self._read(applied), applied)
+        reading = self._newest()
         result = apply(self._dom0, reading, Policy(by_hand=False), by="domgit run")
+        for problem in result.after.diagnostics:
+            if problem.severity == "error":
+                log.error("held back by an error in git", extra={"problem": str(problem)})
         self._publish(result)
         log.info(
             "pass finished",
@@ -83,6 +85,22 @@ class Daemon:
             },
         )
         return result
+
+    def _newest(self) -> Reading:
+        """What git says now; what was last applied where it cannot be read or must not be followed.
+
+        Raises:
+            ReadError: it cannot be read, and nothing was ever applied here.
+        """
+        last = self._dom0.last()
+        applied = applied_commit(last)
+        try:
+            return forward_only(self._read(applied), applied)
+        except ReadError as exc:
+            if last is None:
+                raise
+            # Drift is repaired all the same: guests depend on this host, not on the git server.
+            return last_applied(last, f"the repository cannot be read: {exc}")
 
     def forever(self) -> None:
         """Pass after pass until SIGTERM or SIGINT; whatever goes wrong is logged, and the next pass tries again."""
@@ -142,6 +160,7 @@ class Daemon:
                 {"address": each.change.address, "error": each.error} for each in result.outcome.failed
             ],
             "notes": document["notes"],
+            "diagnostics": document["diagnostics"],
         }
         write_whole(self._dom0.paths.status, json.dumps(status, indent=1) + "\n")
 

@@ -202,8 +202,10 @@ def _after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
         yield _blocked(life, "unmanaged", f"domain {domain.domid} has shut down and was never managed here")
         return
     starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
+    # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
+    stays_off = by_customer and domu.state == "running" and not starts
     steps: tuple[Step, ...] = (
-        Remember(domu.uuid, "powered-off", "no" if starts or not by_customer else "yes"),
+        Remember(domu.uuid, "powered-off", "yes" if stays_off else "no"),
         Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0),
     )
     yield Change(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reconciler.diff_vif import interface_of
+from reconciler.diff_vif import emulates, interface_of
 from reconciler.granted import granted
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
@@ -109,7 +109,7 @@ def _bindings(domu: DomU, observed: Observed, held: Held) -> Iterator[Binding]:
         elif vif.name is None and domain is not None:
             names.add(interface_of(vif, domain.domid))
         for name in sorted(name for name in names if name is not None):
-            yield _binding(domu, vif, name, vif.mac)
+            yield replace(_binding(domu, vif, name, vif.mac), emulated=emulates(domu, domain))
 
 
 def _binding(domu: DomU, vif: Vif, interface: str, mac: str) -> Binding:

@@ -23,6 +23,12 @@ def interface_of(vif: Vif, domid: int) -> str:
     return vif.name or f"vif{domid}.{vif.index}"
 
 
+def emulates(domu: DomU, domain: Domain | None) -> bool:
+    """Whether a domU's vifs have emulated twins: now, or from its next reboot on."""
+    live = None if domain is None or domain.saved is None else domain.saved.type
+    return "hvm" in {domu.type, live}
+
+
 @dataclass(frozen=True, slots=True)
 class _Slot:
     """One devid of one living domain, with what wants it and what has it."""
@@ -32,6 +38,7 @@ class _Slot:
     observed: Observed
     index: int
     cause: Cause
+    applied: Vif | None
 
     @property
     def there(self) -> BackendVif | None:
@@ -76,8 +83,9 @@ def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
     wanted = {vif.index: vif for vif in domu.vifs}
     for index in sorted(wanted.keys() | {vif.index for vif in domain.vifs}):
         vif = wanted.get(index)
-        cause: Cause = "corrective" if before is not None and _vif(before, index) == vif else "intentional"
-        slot = _Slot(domu, domain, observed, index, cause)
+        applied = None if before is None else _vif(before, index)
+        cause: Cause = "corrective" if before is not None and applied == vif else "intentional"
+        slot = _Slot(domu, domain, observed, index, cause, applied)
         there = slot.there
         if vif is None and there is not None:
             yield slot.change(("delete",), early=(_detach(domain, there),))
@@ -106,17 +114,17 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
         return
     limit = (_set_rate(there, vif),) if there.rate != vif.rate else ()
     # Two ports of an HVM guest share one MAC, which one locked port would keep from the other.
-    lock = () if slot.domu.type == "hvm" else _lock_steps(observed, vif, there)
+    lock = () if emulates(slot.domu, domain) else _lock_steps(observed, vif, there)
     if not limit and not lock:
         return
     change = slot.change(("update",), vif=vif, steps=(*limit, *lock))
     if lock:
         key, wanted = f"port:{there.interface}", _locked(vif)
         up = observed.links[there.interface].up
+        unchanged = slot.applied is not None and slot.applied.guard == vif.guard
         change = replace(
             change,
-            # An audited port is unlocked because git says so, or because somebody locked it: the vif's own cause.
-            cause=change.cause if limit or vif.guard == "audit" else "corrective",
+            cause=change.cause if limit or not unchanged else "corrective",
             fingerprint=(*change.fingerprint, _fact(observed, key)),
             before={**change.before, "lock": fact(observed, key), "up": up},
             after={**change.after, "lock": wanted, "up": True},
@@ -139,10 +147,8 @@ def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, 
     steps: list[Step] = []
     port = observed.ports[there.interface]
     if vif.guard == "audit":
-        if port.locked or not port.learning:
-            pinned = any(
-                each.port == port.name and each.static and each.mac == vif.mac for each in observed.fdb
-            )
+        pinned = any(each.port == port.name and each.static and each.mac == vif.mac for each in observed.fdb)
+        if port.locked or not port.learning or pinned:
             steps += [Run(argv) for argv in port_lock.unlock(port.name, vif.mac, pinned=pinned)]
     elif fact(observed, f"port:{there.interface}") != _locked(vif):
         steps += [Run(argv) for argv in port_lock.lock(there.interface, vif.mac)]

@@ -20,6 +20,8 @@ from state.run import Completed, ReadError, Runner, read
 SHUTDOWN_TIMEOUT_S = 75.0
 DESTROY_TIMEOUT_S = 40.0
 _POLL_S = 0.25
+# A monitor sleeps 2 s between the old and the new domain of a guest that reboots, and starting it takes its time.
+REBOOT_GAP_S = 6.0
 
 
 class ApplyError(Exception):
@@ -153,20 +155,35 @@ class Hands:
             raise ApplyError(f"{step.uuid} is domain {domid} now, planned against {step.domid}")
         done = [self.runner.run(("xl", "shutdown", str(domid)), timeout_s=SHUTDOWN_TIMEOUT_S)]
         deadline = self.monotonic() + step.grace_s
-        while self.monotonic() < deadline:
+        left: int | None = domid
+        while self.monotonic() < deadline and not self._has_shut_down(domid):
             if self._alive(step.uuid) != domid:
-                return tuple(done)  # its monitor, or a guest that reboots instead: then the next pass sees it
-            if self._has_shut_down(domid):
+                left = self._came_back(step.uuid)
                 break
             self.sleep(_POLL_S)
-        if self._alive(step.uuid) == domid:
-            done.append(self._run(("xl", "destroy", str(domid)), timeout_s=DESTROY_TIMEOUT_S))
+        if left is not None and self._alive(step.uuid) == left:
+            done.append(self._run(("xl", "destroy", str(left)), timeout_s=DESTROY_TIMEOUT_S))
+            # xl says 0 whether or not a domain is gone afterwards; one that is dying has let go of its vifs.
+            if any(row.domid == left and not row.dying for row in self._rows()):
+                raise ApplyError(f"domain {left} is still there after xl destroy")
         return tuple(done)
+
+    def _came_back(self, uuid: str) -> int | None:
+        """The domain of a guest that rebooted instead of shutting down, once its monitor has started it; None if none comes."""
+        deadline = self.monotonic() + REBOOT_GAP_S
+        while self.monotonic() < deadline:
+            domid = self._alive(uuid)
+            if any(row.domid == domid and not row.paused for row in self._rows()):
+                return domid
+            self.sleep(_POLL_S)
+        return self._alive(uuid)
 
     def _alive(self, uuid: str) -> int | None:
         uuids = xl.parse_vm_list(read(self.runner, xl.VM_LIST, timeout_s=xl.LIST_TIMEOUT_S))
         return next((domid for domid, each in uuids.items() if each == uuid), None)
 
     def _has_shut_down(self, domid: int) -> bool:
-        rows = xl.parse_list(read(self.runner, xl.LIST, timeout_s=xl.LIST_TIMEOUT_S))
-        return any(row.domid == domid and row.shutdown is not None for row in rows)
+        return any(row.domid == domid and row.shutdown is not None for row in self._rows())
+
+    def _rows(self) -> tuple[xl.DomainRow, ...]:
+        return xl.parse_list(read(self.runner, xl.LIST, timeout_s=xl.LIST_TIMEOUT_S))

@@ -14,9 +14,11 @@ from state.observed import Domain, Observed
 def cleared_of(situation: Situation, changes: Iterable[Change]) -> Observed:
     """The host as it will be when the guard changes: without the domains and vifs that the plan takes away first.
 
-    What could not be taken away in this very pass (`stuck`) is still there, and what the plan only would do, too.
+    A plan that is made in the middle of a pass, because something could not be taken away, takes nothing more away.
     """
-    due = [change for change in changes if change.due and change.uuid not in situation.stuck]
+    if situation.stuck:
+        return situation.observed
+    due = [change for change in changes if change.due]
     stopped = {change.uuid for change in due if change.phase is Phase.REMOVE and _stops(change)}
     detached = {
         (change.uuid, int(change.address.rpartition(".")[2]))

@@ -168,6 +168,11 @@ class Plan:
         return tuple(change for change in self.changes if change.due)
 
     @property
+    def errored(self) -> bool:
+        """Whether an error in git holds something back."""
+        return any(diagnostic.severity == "error" for diagnostic in self.diagnostics)
+
+    @property
     def empty(self) -> bool:
         """Nothing is to be done now: staged, blocked and reported things may remain."""
         return not any(change.when == "now" and change.blocked is None for change in self.changes)

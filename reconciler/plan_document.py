@@ -22,7 +22,6 @@ def plan_document(plan: Plan, *, timestamp: str) -> Document:
     """The JSON document of a plan; `timestamp` is RFC 3339 and does not enter the plan's id."""
     changes = [_change(change) for change in plan.changes]
     summary = plan.summary
-    errored = any(diagnostic.severity == "error" for diagnostic in plan.diagnostics)
     return {
         "format_version": FORMAT_VERSION,
         "tool_version": __version__,
@@ -37,8 +36,8 @@ def plan_document(plan: Plan, *, timestamp: str) -> Document:
         },
         "prior_state": {"digest": plan.prior_state},
         "applyable": bool(plan.due),
-        "complete": not any(change.blocked for change in plan.changes) and not errored,
-        "errored": errored,
+        "complete": not any(change.blocked for change in plan.changes) and not plan.errored,
+        "errored": plan.errored,
         "empty": plan.empty,
         "summary": {
             "add": summary.add,

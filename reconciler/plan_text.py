@@ -26,6 +26,8 @@ def plan_text(document: Document) -> str:
 def last_line(document: Document) -> str:
     """`Plan: 1 to add, ...` or `No changes. ...`."""
     changes: list[Document] = document["resource_changes"]
+    if not changes and document["errored"]:
+        return f"Nothing to do. {document['host']['name']} stays as last applied where errors hold it back."
     if not changes:
         return f"No changes. {document['host']['name']} matches {revision_text(document)}."
     return str(Summary(**document["summary"]))

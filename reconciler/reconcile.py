@@ -23,12 +23,12 @@ from reconciler.hotplug import template_path
 from reconciler.journal import Journal
 from reconciler.last_good import LastGood, advanced
 from reconciler.lint import lint
-from reconciler.plan import Plan, Source
+from reconciler.plan import Change, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
 from reconciler.render_xl import config_path
 from reconciler.scope import SHUTDOWN_GRACE_S, Situation, scope
-from reconciler.secret import masked
+from reconciler.secret import known, masked
 from schemas.diagnostic import Diagnostic, SpecError
 from state.desired import Desired
 from state.files import Files
@@ -119,6 +119,21 @@ def forward_only(reading: Reading, applied: str | None) -> Reading:
     return replace(reading, desired=None, refused=True, diagnostics=(refused, *reading.diagnostics))
 
 
+def last_applied(last: LastGood, why: str) -> Reading:
+    """A reading that keeps the host at what was last applied, with the reason."""
+    return Reading(
+        revision=last.source.revision,
+        author=last.source.author,
+        subject=last.source.subject,
+        committed_at="",
+        files=0,
+        hosts=(last.desired.host.name,),
+        valid=False,
+        diagnostics=(Diagnostic(None, None, None, "DG1602", why),),
+        refused=True,
+    )
+
+
 def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> Interest:
     """What of the file system matters to a plan from these."""
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]
@@ -152,18 +167,24 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
     return Situation(
         desired=desired,
         source=source,
-        observed=_masked(observed, dom0.paths.secrets),
+        observed=_masked(observed, dom0.paths.secrets, desired),
         ledger=owned,
         last=None if last is None else last.desired,
         grace_s=dom0.grace_s,
     )
 
 
-def _masked(observed: Observed, secrets: Path) -> Observed:
+def _masked(observed: Observed, secrets: Path, desired: Desired) -> Observed:
     """Texts with their secrets replaced by placeholders: what plans and comparisons may see."""
-    files = {path: None if text is None else masked(text, secrets) for path, text in observed.files.items()}
+    names = known(secrets)
+    own = {domu.uuid: domu.vnc.secret for domu in desired.domus if domu.vnc is not None}
+    own |= {config_path(domu.name): own[domu.uuid] for domu in desired.domus if domu.uuid in own}
+    files = {
+        path: None if text is None else masked(text, names, own.get(path))
+        for path, text in observed.files.items()
+    }
     domains = tuple(
-        replace(each, staged=None if each.staged is None else masked(each.staged, secrets))
+        replace(each, staged=None if each.staged is None else masked(each.staged, names, own.get(each.uuid)))
         for each in observed.domains
     )
     return replace(observed, files=files, domains=domains)
@@ -202,9 +223,9 @@ class Result:
     @property
     def converged(self) -> bool:
         """Nothing failed, and nothing of what was to be done is left. What a review left out does not count."""
-        planned = {change.address for change in self.plan.changes}
+        planned = {(change.address, change.when) for change in self.plan.changes}
         left = any(
-            change.when == "now" and (change.address in planned or not self.reviewed)
+            change.when == "now" and ((change.address, change.when) in planned or not self.reviewed)
             for change in self.after.due
         )
         return not self.outcome.failed and not left
@@ -218,8 +239,7 @@ class Result:
             change.blocked is not None or change.when in {"approval", "window"}
             for change in self.after.changes
         )
-        spoilt = any(diagnostic.severity == "error" for diagnostic in self.after.diagnostics)
-        return 4 if waiting or spoilt else 0
+        return 4 if waiting or self.after.errored else 0
 
 
 def apply(
@@ -251,16 +271,14 @@ def apply(
         hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
         converger = Converger(
             hands,
-            lambda keys: _masked(observe_for(dom0.runner, dom0.files, keys), dom0.paths.secrets),
+            lambda keys: _masked(observe_for(dom0.runner, dom0.files, keys), dom0.paths.secrets, desired),
             announce,
         )
         stuck = converger.remove(plan, outcome)
         if stuck:
             # What could not be stopped still has its addresses: plan again with that known.
             fresh = make_plan(replace(look(dom0, desired, source, last), stuck=stuck), policy)
-            plan = replace(
-                fresh, changes=tuple(change for change in fresh.changes if _known(change.address, plan))
-            )
+            plan = replace(fresh, changes=tuple(change for change in fresh.changes if _goes_on(change, plan)))
         converger.complete(plan, outcome)
         after_situation = look(dom0, desired, source, last)
         after = make_plan(after_situation, policy)
@@ -292,8 +310,9 @@ def apply(
         return Result(apply_id, plan, outcome, after, reviewed is not None)
 
 
-def _known(address: str, plan: Plan) -> bool:
-    return any(change.address == address for change in plan.changes)
+def _goes_on(change: Change, begun: Plan) -> bool:
+    """Whether the plan that was begun does that too, and what had to be taken away for it is gone."""
+    return not change.early and any(each.address == change.address and each.due for each in begun.changes)
 
 
 def _announcer(dom0: Dom0) -> tuple[str, Callable[[Mapping[str, Any]], None]]:

@@ -12,13 +12,19 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from schemas.address import Address, overlaps, parse_address
+from pydantic import TypeAdapter, ValidationError
+
+from schemas.address import Address, HostIp, Subnet, address_text, overlaps
 from schemas.diagnostic import Diagnostic, SpecError
 from schemas.network import Network
-from schemas.scalars import is_good_vif_name
+from schemas.scalars import HostName, InterfaceName, is_good_vif_name
 from state.run import HostRunner, Runner
 from state.source import Reading, read_repository
 
+_HOST_NAME: TypeAdapter[str] = TypeAdapter(HostName)
+_INTERFACE: TypeAdapter[str] = TypeAdapter(InterfaceName)
+_SUBNET: TypeAdapter[Address] = TypeAdapter(Subnet)
+_GATEWAY: TypeAdapter[Address] = TypeAdapter(HostIp)
 _XEN_OUI = "00:16:3e"
 _IPV4 = 4
 
@@ -31,23 +37,27 @@ def new_repository(
     Both modes start at watching only: what they would do is read in a plan before they do it.
 
     Raises:
-        SpecError: the subnet or the gateway cannot be one.
+        SpecError: the subnet, the gateway or a name cannot be one.
     """
+    try:
+        _HOST_NAME.validate_python(host)
+        for interface in (bridge, uplink):
+            _INTERFACE.validate_python(interface)
+        network = None if subnet is None else _SUBNET.validate_python(subnet)
+        router = None if gateway is None else _GATEWAY.validate_python(gateway)
+    except ValidationError as exc:
+        raise _refused("DG1103", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
     files = {
         "README.md": _README.format(host=host),
         f"hosts/{host}/host.yaml": _HOST.format(host=host, bridge=bridge, uplink=uplink),
         f"hosts/{host}/domus/.gitkeep": "",  # git keeps no empty folder, and the first domU goes there
         "profiles/small.yaml": _PROFILE,
     }
-    if subnet is None:
+    if network is None:
         return files
-    try:
-        network = parse_address(subnet)
-        lines = [f"  subnet: {_scalar(str(network))}"]
-        if gateway is not None:
-            lines.append(f"  gateway: {_scalar(str(parse_address(gateway).network_address))}")
-    except ValueError as exc:
-        raise _refused("DG1103", str(exc)) from exc
+    lines = [f"  subnet: {_scalar(str(network))}"]
+    if router is not None:
+        lines.append(f"  gateway: {_scalar(address_text(router))}")
     files["networks/vps-a.yaml"] = "\n".join([_NETWORK, *lines, f"  bridge: {bridge}", ""])
     return files
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.render_xl import SECRET_PLACEHOLDER
@@ -22,16 +23,24 @@ def revealed(text: str, secrets: Path) -> str:
     return _PLACEHOLDER.sub(lambda match: _secret(secrets / match[1]), text)
 
 
-def masked(text: str, secrets: Path) -> str:
-    """The text with every known secret behind `vncpasswd=` replaced by its placeholder; others stay as they are."""
-    if "vncpasswd=" not in text or not secrets.is_dir():
-        return text
-    names: dict[str, str] = {}
-    for path in sorted(secrets.iterdir()):
-        names.setdefault(path.read_text(encoding="utf-8").strip(), path.name)
+def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:
+    """The names of the secrets by what they hold: two domUs may have the same password."""
+    names: dict[str, tuple[str, ...]] = {}
+    for path in sorted(secrets.iterdir()) if secrets.is_dir() else ():
+        value = path.read_text(encoding="utf-8").strip()
+        names[value] = (*names.get(value, ()), path.name)
+    return names
+
+
+def masked(text: str, names: Mapping[str, tuple[str, ...]], own: str | None = None) -> str:
+    """The text with every known secret behind `vncpasswd=` replaced by its placeholder; others stay as they are.
+
+    Of several secrets that hold the same, the text is taken to have its `own`.
+    """
 
     def placeholder(match: re.Match[str]) -> str:
-        name = names.get(match[1])
+        found = names.get(match[1], ())
+        name = own if own in found else next(iter(found), None)
         return match[0] if name is None else f"vncpasswd={SECRET_PLACEHOLDER.format(name)}"
 
     # The whole value or nothing: one secret may be the beginning of another.

@@ -14,9 +14,11 @@ from reconciler.cli.options import (
     Failed,
     Target,
     branch_of,
+    demand,
     dom0,
     local_path,
     read,
+    read_target,
     target_options,
     told,
     who,
@@ -148,10 +150,11 @@ def run_command(where: Target, once: bool, verbose: bool) -> None:
     handler.setFormatter(KeyValues())
     # force: the root logger has the handler that keeps every other verb silent.
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
+    demand(where)
     machine = dom0(where.config)
     daemon = Daemon(
         machine,
-        lambda applied: read(where, fresh=True, applied=applied),
+        lambda applied: read_target(where, fresh=True, applied=applied),
         where.config.interval_s,
         local_path(where),
     )
@@ -175,4 +178,5 @@ class KeyValues(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """`acting address=domu.vm01 reason=None`."""
         pairs = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in self._OWN)
-        return f"{record.levelname.lower()}: {record.getMessage()}" + (f" {pairs}" if pairs else "")
+        text = f"{record.levelname.lower()}: {record.getMessage()}" + (f" {pairs}" if pairs else "")
+        return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"

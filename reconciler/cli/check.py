@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.options import Failed, Target, read, target
+from reconciler.cli.options import Failed, Target, read, target, told
 from reconciler.plan_document import FORMAT_VERSION
 from schemas.diagnostic import Diagnostic
 from schemas.json_schema import all_schemas
@@ -88,7 +88,8 @@ def init_command(
     """Start a repository: one host, one profile, and one network when a subnet is given."""
     from reconciler.scaffold import new_repository  # noqa: PLC0415  # only these two verbs pay for it
 
-    texts = new_repository(host=host, bridge=bridge, uplink=uplink, subnet=subnet, gateway=gateway)
+    with told():
+        texts = new_repository(host=host, bridge=bridge, uplink=uplink, subnet=subnet, gateway=gateway)
     taken = [path for path in texts if (directory / path).exists()]
     if taken:
         raise Failed(f"{directory / taken[0]} exists already: nothing was written")
@@ -118,7 +119,8 @@ def new_command(name: str, host: str, profile: str | None, network: str | None, 
     root = repo or checkout(Path.cwd())
     if root is None:
         raise Failed("no repository here (expected a folder with hosts/ in it, or --repo PATH)")
-    path, text = new_domu(root, name=name, host=host, profile=profile, network=network)
+    with told():
+        path, text = new_domu(root, name=name, host=host, profile=profile, network=network)
     if path.exists():
         raise Failed(f"{path} exists already: nothing was written")
     path.write_text(text, encoding="utf-8")

@@ -72,7 +72,7 @@ def status_command(where: Target, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "host": where.host or (plan.host if plan else None),
         "last_applied": None if last is None else last.source.revision,
-        "up_to_date": plan is not None and plan.empty,
+        "up_to_date": plan is not None and plan.empty and not plan.errored,
         "signatures": SIGNATURES,
     }
     if plan is not None:

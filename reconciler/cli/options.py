@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -26,6 +27,8 @@ from state.files import HostFiles
 from state.mirror import Remote, fetch
 from state.run import HostRunner, ReadError
 from state.source import Reading, read_repository
+
+COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
 class Failed(Exception):  # noqa: N818  # read as a sentence: raise Failed("...")
@@ -88,32 +91,64 @@ def told() -> Iterator[None]:
 def read(
     where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
 ) -> Reading:
-    """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
-
-    `applied` is the commit that Reading.descends is to be about.
+    """What a verb works on, as read_target has it.
 
     Raises:
-        Failed: it cannot be read, or a host is needed and none is named.
+        Failed: it cannot be read, or the verb needs a repository or host and none is named.
+    """
+    demand(where, need_host=need_host)
+    with told():
+        return read_target(where, need_host=need_host, fresh=fresh, applied=applied)
+
+
+def demand(where: Target, *, need_host: bool = True) -> None:
+    """See that it is said what to work on.
+
+    Raises:
+        Failed: a repository, or a host where one is needed, is named nowhere.
     """
     if where.repository is None:
         raise Failed(f"no repository (expected --repo PATH, or repo.url in {DEFAULT})")
     if need_host and where.host is None:
         raise Failed(f"no host (expected --host NAME, or host in {DEFAULT})")
-    with told():
-        runner = HostRunner()
-        folder = local_path(where)
-        if fresh and folder == str(where.config.paths.mirror):
-            fetch(runner, Remote(where.repository, where.config.branch, folder))
-        reading = read_repository(
-            runner,
-            repository=folder,
-            revision=where.revision or where.config.branch,
-            host=where.host if need_host else None,
-            applied=applied,
+
+
+def read_target(
+    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
+) -> Reading:
+    """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
+
+    `applied` is the commit that Reading.descends is to be about.
+
+    Raises:
+        ReadError: it cannot be read, or has no such host.
+    """
+    runner, url = HostRunner(), where.repository or ""
+    folder = mirror.local_path(url)
+    if folder is None:
+        folder = str(where.config.paths.mirror)
+        if fresh:
+            fetch(runner, Remote(url, where.config.branch, folder))
+    reading = read_repository(
+        runner,
+        repository=folder,
+        revision=where.revision or where.config.branch,
+        host=where.host if need_host else None,
+        applied=applied,
+    )
+    if need_host and where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
+        raise ReadError(
+            f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})"
         )
-    if need_host and where.host not in reading.hosts and not reading.refused:
-        raise Failed(f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})")
     return reading
+
+
+def _spoilt(reading: Reading, host: str) -> bool:
+    """Whether the host is there, and its own file is what is wrong."""
+    return any(
+        each.severity == "error" and (each.file or "").startswith(f"hosts/{host}/")
+        for each in reading.diagnostics
+    )
 
 
 def local_path(where: Target) -> str:
@@ -156,5 +191,6 @@ def who() -> str:
 
 
 def branch_of(where: Target) -> str:
-    """The branch to show beside a commit."""
-    return "" if where.revision == "WORKTREE" else (where.revision or where.config.branch)
+    """The branch to show beside a commit; none where the commit itself was asked for."""
+    named = where.revision or where.config.branch
+    return "" if named == "WORKTREE" or COMMIT.fullmatch(named) else named

@@ -50,7 +50,7 @@ def plan_command(
         json.dumps(document, indent=2) if as_json or form == "json" else FORMATS[form](document),
         nl=as_json or form == "json",
     )
-    if detailed_exitcode and document["resource_changes"]:
+    if detailed_exitcode and (document["resource_changes"] or document["errored"]):
         raise click.exceptions.Exit(2)
 
 

@@ -258,10 +258,15 @@ def test_an_error_in_host_yaml_keeps_the_whole_host_at_last_good(provider: Provi
     run("nft", "flush", "ruleset")
 
     done = provider.domgit("apply", "--yes")
+    plan = provider.domgit("plan", "--detailed-exitcode")
+    status = provider.domgit("status")
 
     assert done.code == 4, done.out
     assert set(domids()) == {"vm01"}
     assert bound("vm01", "172.16.39.101")
+    assert plan.code == 2
+    assert plan.last == "Nothing to do. dom0-a stays as last applied where errors hold it back."
+    assert "up to date    no" in status.out
 
 
 def test_an_address_claimed_twice_keeps_the_whole_host_at_last_good(provider: Provider) -> None:
@@ -336,6 +341,35 @@ def test_a_branch_that_was_reset_is_not_followed_back_by_itself(provider: Provid
     assert by_hand.code == 0, by_hand.out
     assert bound("vm01", "172.16.39.101")
     assert provider.domgit("run", "--once").code == 0
+
+
+def test_drift_is_repaired_while_the_repository_cannot_be_read(provider: Provider) -> None:
+    provider.domu("vm01", 1)
+    provider.settled()
+    provider.root.rename(provider.root.with_name("away"))
+    run("nft", "flush", "ruleset")
+
+    done = provider.domgit("run", "--once")
+
+    assert done.code == 4, done.out + done.err
+    assert "the repository cannot be read" in done.err
+    assert bound("vm01", "172.16.39.101")
+    assert provider.domgit("drift").code == 0
+
+
+def test_a_host_that_is_gone_from_the_repository_stays_as_it_is(provider: Provider) -> None:
+    provider.domu("vm01", 1)
+    provider.settled()
+    provider.git("rm", "-q", "-r", "hosts")
+    provider.commit()
+
+    alone, by_hand = provider.domgit("run", "--once"), provider.domgit("apply", "--yes")
+
+    assert alone.code == 4
+    assert by_hand.code == 1
+    assert "no host 'dom0-a' in the repository" in by_hand.err
+    assert set(domids()) == {"vm01"}
+    assert bound("vm01", "172.16.39.101")
 
 
 def test_signatures_that_are_asked_for_and_not_checked_stop_everything(

@@ -13,11 +13,11 @@ from pathlib import Path
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from state import links, xl
-from state.nft import LIST_TABLE, Features
+from state.nft import LIST_TABLE, LIST_TABLES, Features
 from state.xenstore import LIST_VIFS
 
 CAPTURES = Path(__file__).resolve().parents[1] / "cases" / "captures"
-XEN, NFT, IPROUTE = "4.17.7", "1.0.6", "6.1.0"
+XEN, NFT, IPROUTE, IPTABLES = "4.17.7", "1.0.6", "6.1.0", "1.8.9"
 LOG = LogLimit("Dropped by firewall: ", "debug", 15, "minute")
 UUID = "0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11"
 GUARD = Guard(
@@ -153,6 +153,10 @@ def main(_argv: Sequence[str]) -> None:
         take(f"nft-list-table-{NFT}-{situation}.txt", *LIST_TABLE)
     load("add chain bridge domgit foreign\nadd rule bridge domgit foreign ip saddr 192.0.2.1 drop\n")
     take(f"nft-list-table-{NFT}-foreign-chain.txt", *LIST_TABLE)
+    load("add table inet filter\nadd table bridge other\n")
+    take(f"nft-tables-{NFT}-three-families.txt", *LIST_TABLES)
+    _done("iptables", "-A", "FORWARD", "-m", "physdev", "--physdev-in", "vm01", "-j", "DROP")
+    take(f"iptables-save-{IPTABLES}-one-rule.txt", "iptables-save")
 
 
 if __name__ == "__main__":

@@ -130,6 +130,10 @@ def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
         world.plug(vif, locked=False)
 
 
+def _foreign(world: World, rules: Mapping[str, str]) -> None:
+    world.foreign |= rules
+
+
 _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "files": _files,
     "images": _images,
@@ -141,6 +145,7 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "free": _free,
     "guard": _guard,
     "strangers": _strangers,
+    "foreign": _foreign,
 }
 _LEDGER_WORDS = {"owned", "powered_off", "protect", "disks"}
 _SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}

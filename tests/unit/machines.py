@@ -20,9 +20,8 @@ class Guest:
     obeys: float | None = 1.0
     state: str = "-b----"
     asked_at: float | None = None
-    monitor: str = (
-        "kept"  # kept: it stays as shut down; gone: its monitor takes it away; reborn: it comes back
-    )
+    monitor: str = "kept"  # as shut down; gone: its monitor takes it away; reborn: it reboots
+    survives: bool = False  # a destroy says that it was done, and nothing was
 
 
 @dataclass(slots=True)
@@ -35,6 +34,7 @@ class Machine:
     now: float = 0.0
     ran: list[tuple[str, ...]] = field(default_factory=list)
     answers: dict[tuple[str, ...], str] = field(default_factory=dict)
+    coming: list[tuple[float, Guest]] = field(default_factory=list)
 
     def sleep(self, seconds: float) -> None:
         self.now += seconds
@@ -74,7 +74,8 @@ class Machine:
                 self._guest(domid).asked_at = self.now
                 return ""
             case ("xl", "destroy", domid):
-                self.guests.remove(self._guest(domid))
+                if not self._guest(domid).survives:
+                    self.guests.remove(self._guest(domid))
                 return ""
         if argv not in self.answers:
             raise AssertionError(f"this machine does not know {argv} {stdin!r}")
@@ -91,5 +92,7 @@ class Machine:
                 guest.state = "---s--"
             else:
                 self.guests.remove(guest)
-                if guest.monitor == "reborn":
-                    self.guests.append(Guest(guest.uuid, guest.domid + 10))
+                if guest.monitor == "reborn":  # its monitor sleeps two seconds in between
+                    self.coming.append((self.now + 2.0, Guest(guest.uuid, guest.domid + 10)))
+        self.guests += [guest for at, guest in self.coming if at <= self.now]
+        self.coming = [(at, guest) for at, guest in self.coming if at > self.now]

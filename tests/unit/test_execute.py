@@ -147,11 +147,18 @@ def test_a_guest_whose_monitor_takes_it_away_is_not_destroyed_once_more() -> Non
     assert machine.guests == []
 
 
-def test_a_guest_that_reboots_instead_is_left_to_the_next_pass() -> None:
+def test_a_guest_that_reboots_instead_is_destroyed_once_it_is_back() -> None:
     machine = Machine([Guest(VM01, 5, monitor="reborn")])
 
-    assert stop(machine) == [("xl", "shutdown", "5")]
-    assert [guest.domid for guest in machine.guests] == [15]
+    assert stop(machine) == [("xl", "shutdown", "5"), ("xl", "destroy", "15")]
+    assert machine.guests == []
+
+
+def test_a_destroy_that_only_says_so_is_not_believed() -> None:
+    machine = Machine([Guest(VM01, 5, survives=True)])
+
+    with pytest.raises(ApplyError, match="domain 5 is still there after xl destroy"):
+        stop(machine)
 
 
 def test_a_guest_that_is_gone_already_is_fine() -> None:

@@ -75,7 +75,7 @@ def test_what_git_says_in_so_many_words_needs_no_second_word(state: str) -> None
 
 
 def many(count: int, percent: str) -> Situation:
-    spec = {f"vm{number:02}": {} for number in range(1, count + 1)}
+    spec: dict[str, Any] = {f"vm{number:02}": {} for number in range(1, count + 1)}
     host = {"limits": {"detach": percent}}
     return situation({"applied": {"host": host, **spec}, "git": {"host": host, **spec}})
 
@@ -114,7 +114,7 @@ def test_so_many_vifs_and_no_more_are_detached_at_once(
 )
 def test_so_many_domus_and_no_more_are_removed_at_once(limit: str, removed: int, allowed: bool) -> None:
     host = {"limits": {"absent": limit}}
-    before = {f"vm{number:02}": {} for number in range(1, 4)}
+    before: dict[str, Any] = {f"vm{number:02}": {} for number in range(1, 4)}
     after = {name: {"state": "absent"} if number < removed else {} for number, name in enumerate(before)}
 
     plan = make_plan(situation({"applied": {"host": host, **before}, "git": {"host": host, **after}}), HUMAN)

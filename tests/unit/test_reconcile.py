@@ -29,6 +29,7 @@ from reconciler.reconcile import (
     restricted,
     wanted,
 )
+from reconciler.step import Run
 from schemas.diagnostic import Diagnostic, SpecError
 from tests.unit.deviations import situation
 from tests.unit.worlds import BEFORE, REVISION, desired, reading
@@ -101,6 +102,38 @@ def test_a_worktree_that_was_applied_is_no_commit_to_descend_from() -> None:
     assert applied_commit(None) is None
     assert applied_commit(LastGood(Source("worktree:" + "0" * 64), desired({}))) is None
     assert applied_commit(LastGood(Source(BEFORE), desired({}))) == BEFORE
+
+
+# ---------------------------------------------------------------- what could not be taken away
+
+
+def bound(found: Plan) -> str:
+    """What the plan loads into the guard; nothing: the guard stays as it is."""
+    return "".join(
+        step.stdin
+        for change in found.changes
+        if change.address == "guard"
+        for step in change.steps
+        if isinstance(step, Run)
+    )
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"applied": {"vm01": {}}, "git": {"vm01": {"state": "absent"}}},
+        {"applied": {"vm01": {"vifs": [{}, {}]}}, "git": {"vm01": {"vifs": [{}]}}},
+    ],
+    ids=["a domU", "a vif"],
+)
+def test_what_could_not_be_taken_away_keeps_its_binding(words: Mapping[str, Any]) -> None:
+    found = situation(words)
+
+    going = make_plan(found, Policy())
+    stuck = make_plan(replace(found, stuck=frozenset(found.ledger)), Policy())
+
+    assert "delete element bridge domgit own_mac" in bound(going)
+    assert bound(stuck) == ""
 
 
 # ---------------------------------------------------------------- reviewed plans

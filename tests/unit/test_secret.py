@@ -12,7 +12,7 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
 from reconciler.render_xl import SECRET_PLACEHOLDER, render_xl
-from reconciler.secret import masked, revealed
+from reconciler.secret import known, masked, revealed
 from state.run import ReadError
 from tests.unit.deviations import situation
 from tests.unit.worlds import desired
@@ -43,27 +43,37 @@ def test_what_is_revealed_for_the_file_is_masked_when_it_is_read_back(secrets: P
     text = revealed(rendered(), secrets)
 
     assert "vncpasswd=s3cret+/=" in text
-    assert masked(text, secrets) == rendered()
+    assert masked(text, known(secrets)) == rendered()
 
 
 def test_a_text_without_a_password_is_left_as_it_is(secrets: Path) -> None:
     text = "memory = 256\nextra = 's3cret+/='\n"
 
     assert revealed(text, secrets) == text
-    assert masked(text, secrets) == text
+    assert masked(text, known(secrets)) == text
 
 
 def test_a_secret_that_is_empty_masks_nothing(secrets: Path) -> None:
     (secrets / "empty").write_text("\n")
 
-    assert masked('vfb = ["vncpasswd=other"]', secrets) == 'vfb = ["vncpasswd=other"]'
+    assert masked('vfb = ["vncpasswd=other"]', known(secrets)) == 'vfb = ["vncpasswd=other"]'
+
+
+def test_of_two_domus_with_one_password_each_has_its_own(secrets: Path) -> None:
+    (secrets / "aa-vnc").write_text("s3cret+/=\n")
+    text = revealed(rendered(), secrets)
+
+    assert masked(text, known(secrets), "vm01-vnc") == rendered()
+    assert masked(text, known(secrets), "aa-vnc") == rendered().replace("vm01-vnc", "aa-vnc")
+    assert "s3cret" not in masked(text, known(secrets))
 
 
 def test_a_secret_that_begins_like_another_is_not_taken_for_it(secrets: Path) -> None:
     (secrets / "longer").write_text("s3cret+/=more")
 
     assert (
-        masked('"vncpasswd=s3cret+/=more"', secrets) == f'"vncpasswd={SECRET_PLACEHOLDER.format("longer")}"'
+        masked('"vncpasswd=s3cret+/=more"', known(secrets))
+        == f'"vncpasswd={SECRET_PLACEHOLDER.format("longer")}"'
     )
 
 
@@ -81,7 +91,7 @@ def test_a_password_that_somebody_wrote_by_hand_is_in_no_plan(line: str) -> None
 
 
 def test_without_a_folder_of_secrets_nothing_is_known(tmp_path: Path) -> None:
-    assert masked('vfb = ["vncpasswd=x"]', tmp_path / "none") == 'vfb = ["vncpasswd=x"]'
+    assert masked('vfb = ["vncpasswd=x"]', known(tmp_path / "none")) == 'vfb = ["vncpasswd=x"]'
 
 
 def test_a_secret_that_is_missing_stops_the_write(secrets: Path) -> None:

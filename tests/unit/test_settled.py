@@ -63,3 +63,41 @@ def test_a_plan_between_any_two_commits_breaks_no_rule(before: dict[str, Any], a
 
     assert lint(found) == ()
     assert {change.cause for change in found.changes} <= {"intentional"}
+
+
+LIVE = st.fixed_dictionaries(
+    {},
+    optional={
+        "guard": st.sampled_from(["none", {"without": ["vm01"]}, {"rules": "changed"}]),
+        "files": st.dictionaries(
+            st.sampled_from(["/etc/xen/vm01.cfg", "/etc/xen/scripts/vif-domgit"]),
+            st.sampled_from(["none", "other\n"]),
+        ),
+        "vm01": st.fixed_dictionaries(
+            {},
+            optional={
+                "memory": st.just("128"),
+                "vcpus": st.just("2"),
+                "kernel": st.just("/srv/xen/other"),
+                "name": st.just("other"),
+                "vifs": st.fixed_dictionaries(
+                    {
+                        "0": st.sampled_from(
+                            ["none", {"locked": "no"}, {"up": "no"}, {"rate": "1Mb/s"}, {"port": "odd"}]
+                        )
+                    }
+                ),
+            },
+        )
+        | st.just({"gone": "yes"}),
+    },
+)
+
+
+@settings(max_examples=60)
+@given(LIVE)
+def test_what_somebody_did_by_hand_is_corrected_and_called_so(live: dict[str, Any]) -> None:
+    found = make_plan(situation({"git": {"vm01": {}, "vm02": {}}, "live": live}), Policy())
+
+    assert lint(found) == ()
+    assert {change.cause for change in found.changes} <= {"corrective"}

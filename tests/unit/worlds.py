@@ -26,6 +26,7 @@ from reconciler.step import WriteFile
 from schemas.fleet import view
 from state.desired import Desired, DomU, Vif
 from state.files import FileStat
+from state.foreign import Foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable, normalised_rules
 from state.observed import Domain, Interest, Observed, StaleStaging
@@ -189,6 +190,7 @@ class World:
     stale: list[str] = field(default_factory=list)
     free_memory_mib: int = 8192
     ledger: dict[str, Owned] = field(default_factory=dict)
+    foreign: dict[str, str] = field(default_factory=dict)
 
     def observed(self, seen: Interest) -> Observed:
         """The host as `observe` would give it, with a key for all that was asked for."""
@@ -205,6 +207,7 @@ class World:
             monitors=tuple(sorted(self.monitors)),
             stale=tuple(StaleStaging(path) for path in self.stale),
             free_memory_mib=self.free_memory_mib,
+            foreign=Foreign(dict(self.foreign)),
         )
 
     def bridge(self, name: str, uplinks: Iterable[str]) -> None:

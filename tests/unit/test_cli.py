@@ -1,0 +1,259 @@
+"""The verbs that need neither root nor Xen, as a shell meets them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from reconciler import __version__
+from reconciler.cli import cli
+from reconciler.cli.act import load_plan
+from reconciler.cli.options import Failed
+from reconciler.diff import make_plan
+from reconciler.journal import Journal
+from reconciler.plan_document import plan_document
+from reconciler.plan_text import plan_text
+from reconciler.policy import Policy
+from tests.unit.deviations import situation
+
+DOMGIT = Path(sys.executable).parent / "domgit"
+NOWHERE = ("--config", "/dev/null")
+
+
+def shell(*argv: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [DOMGIT, *argv], cwd=cwd, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
+
+
+def call(*argv: str) -> Result:
+    return CliRunner().invoke(cli, argv)
+
+
+def failure(*argv: str) -> str:
+    """What the verb says when it fails as it is meant to."""
+    done = call(*argv)
+    assert isinstance(done.exception, Failed), done.output
+    return str(done.exception)
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository that `init` and `new` made; the reading child may be somebody else and must get there."""
+    folder = tmp_path_factory.mktemp("repository")
+    for each in (folder, *folder.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o755)
+    made = call(
+        "init", str(folder), "--host", "dom0-a", "--subnet", "172.16.39.0/24", "--gateway", "172.16.39.1"
+    )
+    assert made.exit_code == 0, made.output
+    for name in ("vm01", "vm02"):
+        added = call("new", name, "--host", "dom0-a", "--repo", str(folder))
+        assert added.output == f"wrote {folder}/hosts/dom0-a/domus/{name}.yaml\n"
+    return folder
+
+
+def test_the_executable_tells_its_version_and_its_verbs() -> None:
+    assert shell("--version").stdout == f"domgit, version {__version__}\n"
+    done = call("--help")
+    assert all(
+        verb in done.output for verb in ("init", "new", "validate", "render", "plan", "apply", "run", "show")
+    )
+
+
+def test_usage_errors_and_failures_end_with_1_on_stderr(checkout: Path) -> None:
+    unknown = shell("--nonsense")
+    missing = shell(
+        "render", "xl", "nobody", "--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE
+    )
+
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    assert "No such option" in unknown.stderr
+    assert (missing.returncode, missing.stdout) == (1, "")
+    assert missing.stderr == "domgit: no domU 'nobody' on this host (have vm01, vm02)\n"
+
+
+# ---------------------------------------------------------------- init, new, validate, schema
+
+
+def test_nothing_is_written_over(checkout: Path) -> None:
+    before = {path: path.read_text() for path in checkout.rglob("*.yaml")}
+
+    assert "exists already: nothing was written" in failure("init", str(checkout), "--host", "dom0-a")
+    assert call("new", "vm01", "--host", "dom0-a", "--repo", str(checkout)).exception is not None
+    assert {path: path.read_text() for path in checkout.rglob("*.yaml")} == before
+
+
+def test_a_checkout_is_validated_from_any_folder_in_it(checkout: Path) -> None:
+    done = shell("validate", *NOWHERE, cwd=checkout / "hosts" / "dom0-a")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("files, 1 hosts: valid.\n")
+
+
+def test_every_problem_is_told_with_its_place_and_as_json(
+    tmp_path_factory: pytest.TempPathFactory, checkout: Path
+) -> None:
+    broken = tmp_path_factory.mktemp("broken")
+    broken.chmod(0o755)
+    subprocess.run(
+        ["cp", "-r", f"{checkout}/hosts", f"{checkout}/networks", f"{checkout}/profiles", broken], check=True
+    )
+    (broken / "hosts/dom0-a/domus/vm02.yaml").write_text(
+        "apiVersion: domgit/v1\nkind: DomU\nmetadata: {name: vm02}\nspec: {memroy: 1}\n"
+    )
+
+    done = call("validate", str(broken), "--json", *NOWHERE)
+
+    assert done.exit_code == 1
+    document = json.loads(done.output)
+    assert (document["format_version"], document["valid"]) == ("1.0", False)
+    assert set(document["diagnostics"][0]) == {
+        "severity",
+        "code",
+        "message",
+        "address",
+        "file",
+        "line",
+        "column",
+    }
+
+
+def test_the_schemas_are_printed_or_written(tmp_path: Path) -> None:
+    printed = json.loads(call("schema").output)
+    call("schema", "--out", str(tmp_path / "schemas"))
+
+    assert set(printed) == {"DomU", "Host", "Network", "Profile"}
+    assert {path.name: json.loads(path.read_text()) for path in (tmp_path / "schemas").iterdir()} == {
+        f"{kind.lower()}.json": schema for kind, schema in printed.items()
+    }
+
+
+# ---------------------------------------------------------------- render
+
+
+def test_the_guard_of_a_host_is_rendered_as_steps(checkout: Path) -> None:
+    where = ("--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE)
+
+    document = json.loads(call("render", "guard", "--json", *where).output)
+
+    assert [(step["argv"], step["optional"]) for step in document["steps"]] == [
+        (["nft", "-f", "-"], False),
+        (["nft", "-f", "-"], True),
+    ]
+    assert (document["format_version"], document["backend"]) == ("1.0", "nftables")
+    assert '"vm02"' in document["steps"][0]["stdin"]
+
+
+def test_a_domus_configuration_is_rendered(checkout: Path) -> None:
+    done = call(
+        "render", "xl", "vm01", "--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE
+    )
+
+    assert done.output.startswith("# Written by domgit from hosts/dom0-a/domus/vm01.yaml")
+    assert 'name = "vm01"\n' in done.output
+
+
+# ---------------------------------------------------------------- what cannot be meant
+
+
+@pytest.mark.parametrize("argv", [("plan",), ("render", "guard"), ("render", "xl", "vm01")])
+def test_a_repository_is_never_guessed(argv: tuple[str, ...]) -> None:
+    assert failure(*argv, *NOWHERE).startswith("no repository (expected --repo PATH")
+
+
+def test_a_host_must_be_named_and_be_in_the_repository(checkout: Path) -> None:
+    where = ("--repo", str(checkout), "--rev", "WORKTREE", *NOWHERE)
+
+    assert failure("render", "guard", *where).startswith("no host (expected --host NAME")
+    assert (
+        failure("render", "guard", *where, "--host", "dom0-z")
+        == "no host 'dom0-z' in the repository (have dom0-a)"
+    )
+
+
+def test_a_configuration_that_cannot_be_used_is_told(tmp_path: Path) -> None:
+    assert "no such file" in failure("validate", "--config", str(tmp_path / "none.toml"))
+
+
+# ---------------------------------------------------------------- show
+
+
+def a_plan() -> Mapping[str, Any]:
+    words = {"applied": {"vm01": {}}, "git": {"vm01": {"memory": "384MiB"}}}
+    return plan_document(make_plan(situation(words), Policy()), timestamp="2026-01-01T00:00:00Z")
+
+
+def test_a_saved_plan_is_shown_as_it_was(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text(json.dumps(a_plan()))
+
+    assert call("show", str(tmp_path / "plan.json"), *NOWHERE).output == plan_text(a_plan())
+    shown = json.loads(call("show", "--json", str(tmp_path / "plan.json"), *NOWHERE).output)
+    assert shown == {**a_plan(), "journal": []}
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "no plan"),
+        ("[]", "no plan"),
+        ("{}", "no plan"),
+        ('{"format_version": "2.0"}', "format 2.0 \\(expected 1.x\\)"),
+        ('{"format_version": 1}', "no plan"),
+    ],
+)
+def test_a_file_that_is_no_plan_of_this_version_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "plan.json").write_text(text)
+
+    with pytest.raises(Failed, match=why):
+        load_plan(str(tmp_path / "plan.json"), Journal(tmp_path / "journal"))
+
+
+def test_an_applied_plan_is_found_by_the_beginning_of_its_id_and_shown_with_how_it_went(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "domgit.toml").write_text(f'[paths]\nstate = "{tmp_path}"\n')
+    where = ("--config", str(tmp_path / "domgit.toml"))
+    journal = Journal(tmp_path / "journal")
+    plan_id = str(a_plan()["plan_id"]).removeprefix("sha256:")
+    common = {"apply": "20260101T000000-abcdef", "time": "2026-01-01T00:00:01Z"}
+    run = {"argv": ["xl", "mem-set", "1", "384"], "rc": 0, "ms": 12}
+    journal.append({**common, "type": "plan", "by": "noc@dom0", "document": a_plan()})
+    journal.append({**common, "type": "intent", "address": "domu.vm01", "commands": []})
+    journal.append({**common, "type": "outcome", "address": "domu.vm01", "error": None, "runs": [run]})
+    journal.append({**common, "type": "outcome", "address": "guard", "error": "it says no", "runs": []})
+    journal.append({**common, "type": "end", "failed": ["guard"], "empty": False})
+    journal.append(
+        {
+            **common,
+            "apply": "other",
+            "type": "plan",
+            "by": "x",
+            "document": {**a_plan(), "plan_id": "sha256:zz"},
+        }
+    )
+
+    shown = call("show", plan_id[:8], *where)
+    history = call("history", *where).output
+    as_json = json.loads(call("history", "--json", *where).output)["applied"]
+
+    assert shown.output == plan_text(a_plan()) + (
+        "\napplied 2026-01-01T00:00:01Z by noc@dom0\n"
+        "ok     domu.vm01\n"
+        "        rc 0  12 ms  xl mem-set 1 384\n"
+        "FAILED guard: it says no\n"
+    )
+    assert history.splitlines()[0].endswith("noc@dom0  2 changes  1 failed")
+    assert history.splitlines()[1].endswith("unfinished")
+    assert [entry["failed"] for entry in as_json] == [["guard"], None]
+    assert load_plan(common["apply"], journal) == a_plan()
+    assert "no such plan" in failure("show", "ffff", *where)
+    assert "2 plans start so" in failure("show", "", *where)
