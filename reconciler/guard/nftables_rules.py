@@ -74,10 +74,13 @@ arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr
 arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr ip @own_net4 accept
 goto refused_arp
 """
+# A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
+# Behind the header of a fragment may stand padding in place of the message: none asks a server.
 _FROM_V4 = """
-udp sport 67 udp dport 68 goto refused_dhcp
-igmp type membership-query goto refused_router
-udp sport 68 udp dport 67 jump dhcp_client
+udp dport 68 goto refused_dhcp
+udp dport 67 ip frag-off & 16383 != 0 goto refused_dhcp
+udp dport 67 jump dhcp_client
+igmp type { membership-query, 48 } goto refused_router
 iifname . ether saddr . ip saddr @own_v4 accept
 iifname . ether saddr . ip saddr @own_net4 accept
 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
@@ -88,12 +91,14 @@ _DHCP_CLIENT = """
 iifname . @th,288,48 @own_inner_mac return
 goto refused_dhcp
 """
+# Neighbour discovery stands right behind the header: extension headers would shift what exact lengths are about.
 # First what the transport parser cannot look behind: extension headers behind a fragment header or AH.
 _FROM_V6 = """
 frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts } goto refused_v6
 meta l4proto 51 @th,0,8 { 0x0, 0x2b, 0x2c, 0x33, 0x3a, 0x3c } goto refused_v6
 icmpv6 type { mld-listener-query, nd-router-advert, nd-redirect, 139, 140, ind-neighbor-solicit, ind-neighbor-advert, 147, 151, 152, 153 } goto refused_router
-udp sport 547 udp dport 546 goto refused_dhcp
+udp dport 546 goto refused_dhcp
+ip6 nexthdr != ipv6-icmp icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } goto refused_nd
 icmpv6 type vmap { nd-router-solicit : goto solicit_router, nd-neighbor-solicit : goto solicit_neighbor, nd-neighbor-advert : goto advertise }
 iifname . ether saddr . ip6 saddr @own_v6 accept
 iifname . ether saddr . ip6 saddr @own_net6 accept
@@ -171,6 +176,7 @@ _GUEST_CHAINS = (
 LISTED = (
     ("meta l4proto 51 @th,0,8 {", "ah nexthdr {"),
     ("\t\tigmp type", "\t\tether type ip igmp type"),
+    (" level warn\n", "\n"),  # the default is left out
 )
 
 

@@ -332,6 +332,56 @@ def _arp_forgeries() -> Iterator[tuple[str, bytes]]:
     yield "reverse arp", f.ethernet(BROADCAST, A.mac, 0x8035, f.arp(3, mine, mine))
 
 
+def _dhcp_from_odd_ports() -> Iterator[tuple[str, bytes]]:
+    """A client takes an answer from any port, and a server a request."""
+    offer, asking = f.bootp(2, B.mac, 2), f.bootp(1, B.mac, 1)
+
+    def between(source: int, target: int, payload: bytes, to: Party | None = None) -> bytes:
+        address = "255.255.255.255" if to is None else to.v4
+        body = f.ipv4(A.v4, address, f.UDP, f.udp(A.v4, address, (source, target), payload))
+        return f.ethernet(BROADCAST if to is None else to.mac, A.mac, f.IPV4, body)
+
+    yield "dhcp offer from another port", between(6767, 68, offer)
+    yield "dhcp offer from another port to B alone", between(6767, 68, offer, B)
+    yield "dhcp discover from another port for B's hardware address", between(1068, 67, asking)
+    yield "dhcp request as of a relay for B's hardware address", between(67, 67, asking, GATEWAY)
+    whole = f.udp(A.v4, GATEWAY.v4, (68, 67), asking)
+    first = f.ipv4(A.v4, GATEWAY.v4, f.UDP, whole[:32], more=True) + whole[32:36] + f.mac(A.mac) + b"\0" * 20
+    yield (
+        "a first fragment of a dhcp request, the own hardware address behind its end",
+        f.ethernet(GATEWAY.mac, A.mac, f.IPV4, first),
+    )
+    datagram = f.udp(A.link_local, B.link_local, (1547, 546), b"\2\0\0\1")
+    packet = f.ipv6(A.link_local, B.link_local, f.UDP, datagram)
+    yield "dhcpv6 advertise from another port", f.ethernet(B.mac, A.mac, f.IPV6, packet)
+
+
+def _neighbors_in_fragments() -> Iterator[tuple[str, bytes]]:
+    """Part of the message in the packet, and what the guard asks for in the padding behind its end."""
+
+    def first(message: bytes, padding: bytes, to: str) -> bytes:
+        header = f.fragment_header(f.ICMPV6, 0, more=True)
+        packet = f.ipv6(A.v6, to, f.FRAGMENT, header + message) + padding
+        return f.ethernet(f.group_mac(to), A.mac, f.IPV6, packet)
+
+    own = f.icmpv6(A.v6, ALL_NODES, f.NA, f.neighbor(A.v6, 0x20))
+    gateway = f.neighbor(GATEWAY.v6, 0x20) + f.link_layer_option(2, A.mac)
+    advertised = f.icmpv6(A.v6, ALL_NODES, f.NA, gateway)
+    yield "advertises the gateway in a first fragment", first(advertised[:16], own[16:24], ALL_NODES)
+    asked = f.icmpv6(A.v6, ALL_NODES, f.NS, f.neighbor(B.v6) + f.link_layer_option(1, GATEWAY.mac))
+    yield "solicits in a first fragment", first(asked[:24], f.link_layer_option(1, A.mac), ALL_NODES)
+    router = f.icmpv6(A.v6, ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, B.mac))
+    yield (
+        "solicits routers in a first fragment",
+        first(router[:8], f.link_layer_option(1, A.mac), ALL_ROUTERS),
+    )
+    behind = f.ipv6(A.v6, ALL_NODES, f.DESTINATION, f.extension(f.ICMPV6) + advertised[:16]) + own[16:24]
+    yield (
+        "advertises the gateway behind destination options, the own address behind its end",
+        f.ethernet(f.group_mac(ALL_NODES), A.mac, f.IPV6, behind),
+    )
+
+
 def _roles() -> Iterator[tuple[str, bytes]]:
     yield "dhcp offer from the own address", dhcp4(A.v4, "255.255.255.255", chaddr=B.mac, server=True)
     yield (
@@ -356,6 +406,8 @@ def _roles() -> Iterator[tuple[str, bytes]]:
     yield "udp broadcast from no address", f.ethernet(BROADCAST, A.mac, f.IPV4, unbound)
     query = f.ipv4(A.v4, "224.0.0.1", f.IGMP, f.igmp(0x11))
     yield "igmp query", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
+    found = f.ipv4(A.v4, "224.0.0.106", f.IGMP, f.igmp(0x30))
+    yield "igmp multicast router advertisement", f.ethernet(f.group_mac("224.0.0.106"), A.mac, f.IPV4, found)
     query = f.ipv4("0.0.0.0", "224.0.0.1", f.IGMP, f.igmp(0x11))
     yield "igmp query from no address", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
     yield "mld query", _mld(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16 + b"\2\x7d\0\0")
@@ -616,8 +668,10 @@ FORGED = (
     *_rows(_v4_sources(), "drop"),
     *_rows(_arp_forgeries(), "drop"),
     *_rows(_roles(), "drop"),
+    *_rows(_dhcp_from_odd_ports(), "drop"),
     *_rows(_v6_sources(), "drop"),
     *_rows(_neighbor_forgeries(), "drop", "neighbor: "),
+    *_rows(_neighbors_in_fragments(), "drop", "neighbor: "),
     *_rows(_router_advertisements(), "drop", "router advertisement: "),
     *_rows(_types(), "drop"),
 )
