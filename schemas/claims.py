@@ -118,9 +118,9 @@ def _claims(claimant: Claimant, hosts: Mapping[str, Host]) -> Iterator[tuple[str
     for index, vif in enumerate(domu.spec.vifs):
         yield claim("MAC", "DG1303", vif.mac, "spec", "vifs", index, "mac")
         if vif.name is not None:
-            yield claim(
-                "vif name", "DG1307", vif.name, "spec", "vifs", index, "name", key=f"{host}/{vif.name}"
-            )
+            # The emulated card of an HVM guest is a second port, whose name nobody else may have either.
+            for name in (vif.name, f"{vif.name}-emu") if domu.spec.type == "hvm" else (vif.name,):
+                yield claim("vif name", "DG1307", name, "spec", "vifs", index, "name", key=f"{host}/{name}")
     shared = hosts[host].spec.images.shared if host in hosts else []
     for index, disk in enumerate(domu.spec.disks):
         everywhere = any(disk.path.startswith(f"{folder}/") for folder in shared)

@@ -15,6 +15,11 @@ from schemas.scalars import is_good_vif_name
 from schemas.segments import Segment, overlapping
 from schemas.tree import Path, Tree, dotted
 
+TWIN_NAME_LIMIT = 11  # 15 characters name an interface, and "-emu" takes four
+# Where nothing that a commit names may lie: dom0's own settings, devices and programs. Kernels of guests may well
+# come from /boot and /usr/lib.
+_SYSTEM = ("/etc", "/dev", "/proc", "/sys", "/run", "/root", "/var/lib/domgit", "/var/lib/xen")
+_PROGRAMS = ("/usr", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/opt")
 MakeError = Callable[[str, Path, str], Diagnostic]
 
 
@@ -39,6 +44,15 @@ def check_host(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
                 )
                 yield tree.error("DG1205", (*path, "uplinks", place), message, about)
             uplinks[uplink] = bridge.name
+    for field, folders, closed in (
+        ("roots", host.spec.images.roots, (*_SYSTEM, *_PROGRAMS)),
+        ("kernels", host.spec.images.kernels, _SYSTEM),
+    ):
+        for index, folder in enumerate(folders):
+            path = ("spec", "images", field, index)
+            if any(_below(f"{folder}/", [each]) or _below(each, [folder]) for each in closed):
+                message = f"images.{field}[{index}]: {folder} is dom0's own, or holds what is (expected a folder for guests)"
+                yield tree.error("DG1204", path, message, about)
     yield from _idle_fields(host, tree, about)
 
 
@@ -174,6 +188,12 @@ def _check_paths(claimant: Claimant, host: Host, make: MakeError) -> Iterator[Di
                     ("spec", "boot", phase, name),
                     f"{path} is not under the host's images.kernels (have {', '.join(images.kernels)})",
                 )
+            elif path is not None and _below(path, images.roots):
+                yield make(
+                    "DG1204",
+                    ("spec", "boot", phase, name),
+                    f"{path} is under images.roots, among customers' disks (expected elsewhere under images.kernels)",
+                )
 
 
 def _check_vif(
@@ -201,6 +221,9 @@ def _check_vif(
     if vif.name is not None and not is_good_vif_name(vif.name):
         message = f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)'
         yield replace(error("DG1901", ("name",), message), severity="warning")
+    if claimant.domu.spec.type == "hvm" and vif.name is not None and len(vif.name) > TWIN_NAME_LIMIT:
+        message = f'"{vif.name}" is too long for hvm (expected at most {TWIN_NAME_LIMIT} characters: its emulated card is NAME-emu)'
+        yield error("DG1205", ("name",), message)
 
 
 def _check_addresses(vif: Vif, segment: Segment, error: MakeError) -> Iterator[Diagnostic]:
