@@ -95,17 +95,13 @@ class Change:
 
     def digest(self) -> str:
         """A digest of what would be done to what: equal for two plans that mean the same by this change."""
-        content: list[Any] = [
-            self.address,
-            self.actions,
-            self.before,
-            self.after,
-            self.when,
-            self.uuid,
-            self.domid,
-        ]
-        content.append([argv for step in (*self.early, *self.steps) for argv in commands(step)])
-        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+        what = (self.address, self.actions, self.before, self.after, self.when, self.uuid, self.domid)
+        return digest_of([*what, [argv for step in (*self.early, *self.steps) for argv in commands(step)]])
+
+
+def digest_of(content: list[Any]) -> str:
+    """A digest that survives being written as JSON and read back."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +155,9 @@ class Plan:
     @property
     def plan_id(self) -> str:
         """`sha256:` + digest over host, revision and changes: the same for the same plan, whenever made."""
-        content = [self.host, self.source.revision, [change.digest() for change in self.changes]]
-        return "sha256:" + hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return "sha256:" + digest_of(
+            [self.host, self.source.revision, [change.digest() for change in self.changes]]
+        )
 
     @property
     def due(self) -> tuple[Change, ...]:

@@ -5,12 +5,16 @@ Names are Terraform's where the meaning is the same. Minor versions add keys, ma
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict  # pydantic takes typing's own from 3.12 on
+
 from reconciler import __version__
-from reconciler.plan import Change, Plan
+from reconciler.plan import Change, Impact, Plan, digest_of
 from reconciler.step import Step, commands
 
 FORMAT_VERSION = "1.0"
@@ -64,6 +68,113 @@ def plan_document(plan: Plan, *, timestamp: str) -> Document:
             for diagnostic in plan.diagnostics
         ],
     }
+
+
+class _Said(TypedDict):
+    actions: list[str]
+    before: dict[str, Any]
+    after: dict[str, Any]
+
+
+class _ChangeShape(TypedDict):
+    address: str
+    change: _Said
+    symbol: str
+    action_reason: str | None
+    cause: str
+    impact: Impact
+    when: str
+    blocked: str | None
+    uuid: str | None
+    domid: int | None
+    counts: list[str]
+    commands: list[list[str]]
+    digest: str
+
+
+class _SourceShape(TypedDict):
+    revision: str
+    branch: str
+    author: str
+    subject: str
+
+
+class _HostShape(TypedDict):
+    name: str
+
+
+class _NoteShape(TypedDict):
+    address: str
+    reason: str
+    message: str
+
+
+class _DiagnosticShape(TypedDict):
+    severity: str
+    code: str
+    message: str
+    file: str | None
+    line: int | None
+    column: int | None
+
+
+class _SummaryShape(TypedDict):
+    add: int
+    change: int
+    remove: int
+    staged: int
+    blocked: int
+
+
+class _Shape(TypedDict):
+    """What is used of a document that comes from outside; other keys are left as they are."""
+
+    format_version: str
+    plan_id: str
+    host: _HostShape
+    source: _SourceShape
+    errored: bool
+    summary: _SummaryShape
+    resource_changes: list[_ChangeShape]
+    notes: list[_NoteShape]
+    diagnostics: list[_DiagnosticShape]
+
+
+_SHAPE: TypeAdapter[_Shape] = TypeAdapter(_Shape)
+
+
+def parse_document(text: str) -> Document:
+    """A document that was saved with `plan --out`, as it was made.
+
+    Raises:
+        ValueError: it is none, is of another major version, or was changed since it was made.
+    """
+    try:
+        document: Any = json.loads(text)
+    except RecursionError as exc:
+        raise ValueError("no plan: nested too deep") from exc
+    except ValueError as exc:
+        raise ValueError(f"no plan: {exc}") from exc
+    version = document.get("format_version") if isinstance(document, dict) else None
+    if isinstance(version, str) and version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
+        raise ValueError(f"format {version} (expected 1.x)")
+    try:
+        _SHAPE.validate_python(document, strict=True)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise ValueError(f"no plan: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}") from exc
+    for change in document["resource_changes"]:
+        said = change["change"]
+        what = [change["address"], said["actions"], said["before"], said["after"]]
+        if change["digest"] != digest_of(
+            [*what, change["when"], change["uuid"], change["domid"], change["commands"]]
+        ):
+            raise ValueError(f"changed since it was made: {change['address']}")
+    digests = [change["digest"] for change in document["resource_changes"]]
+    made = digest_of([document["host"]["name"], document["source"]["revision"], digests])
+    if document["plan_id"] != f"sha256:{made}":
+        raise ValueError("changed since it was made: plan_id")
+    return dict(document)
 
 
 def _change(change: Change) -> Document:

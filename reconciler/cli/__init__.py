@@ -19,6 +19,7 @@ from reconciler.cli.look import (
     status_command,
 )
 from reconciler.cli.options import Failed
+from reconciler.cli.output import say
 from reconciler.cli.plan import plan_command, render_group
 
 
@@ -56,13 +57,13 @@ def main() -> None:
         # Without standalone mode click returns the status of an Exit instead of leaving with it.
         code = cli(standalone_mode=False)
     except click.Abort:
-        click.echo("domgit: interrupted", err=True)
+        say("domgit: interrupted", err=True)
         sys.exit(130)
     except click.ClickException as exc:
         exc.show()
         sys.exit(1)
     except Failed as exc:
-        click.echo(f"domgit: {exc}", err=True)
+        say(f"domgit: {exc}", err=True)
         sys.exit(exc.exit_code)
     except BrokenPipeError:
         sys.exit(1)

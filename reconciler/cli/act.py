@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -23,11 +21,12 @@ from reconciler.cli.options import (
     told,
     who,
 )
+from reconciler.cli.output import printable, say
 from reconciler.cli.plan import with_branch
 from reconciler.daemon import Daemon
 from reconciler.journal import Journal
 from reconciler.plan import Plan
-from reconciler.plan_document import Document, plan_document
+from reconciler.plan_document import Document, parse_document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
 from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back, restricted
@@ -58,7 +57,7 @@ def apply_command(
         applied = applied_commit(machine.last())
     reading = read(where, fresh=True, applied=applied)
     if applied is not None and goes_back(reading, applied):
-        click.echo(f"domgit: this goes back: the commit does not descend from {applied[:12]}", err=True)
+        say(f"domgit: this goes back: the commit does not descend from {applied[:12]}", err=True)
     with told():
         plan = current_plan(machine, reading, policy)
         if reviewed is not None:
@@ -86,12 +85,9 @@ def load_plan(name: str, journal: Journal) -> Document:
     path = Path(name)
     if path.is_file():
         try:
-            document: Any = json.loads(path.read_text(encoding="utf-8"))
-            if document["format_version"].split(".")[0] != "1":
-                raise Failed(f"{name}: format {document['format_version']} (expected 1.x)")
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise Failed(f"{name}: no plan ({exc!r})") from exc
-        return dict(document)
+            return parse_document(path.read_text(encoding="utf-8"))
+        except ValueError as exc:
+            raise Failed(f"{name}: {exc}") from exc
     with told():
         found = {
             record["document"]["plan_id"]: record["document"]
@@ -111,7 +107,7 @@ def load_plan(name: str, journal: Journal) -> Document:
 
 def shown(plan: Plan, machine: Dom0, where: Target) -> None:
     """Print the plan that is about to be done."""
-    click.echo(
+    say(
         plan_text(with_branch(plan_document(plan, timestamp=machine.timestamp()), branch_of(where))), nl=False
     )
 
@@ -132,12 +128,12 @@ def told_result(result: Result) -> None:
     """Print how it ended."""
     for done in result.outcome.done:
         mark = "ok    " if done.error is None else "FAILED"
-        click.echo(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
+        say(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
     waiting = result.after.summary
     if result.converged:
-        click.echo(f"Converged. {waiting.staged} staged, {waiting.blocked} blocked.")
+        say(f"Converged. {waiting.staged} staged, {waiting.blocked} blocked.")
     else:
-        click.echo(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
+        say(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
 
 
 @click.command("run")
@@ -178,5 +174,7 @@ class KeyValues(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """`acting address=domu.vm01 reason=None`."""
         pairs = " ".join(f"{key}={value}" for key, value in record.__dict__.items() if key not in self._OWN)
-        text = f"{record.levelname.lower()}: {record.getMessage()}" + (f" {pairs}" if pairs else "")
+        text = printable(
+            f"{record.levelname.lower()}: {record.getMessage()}" + (f" {pairs}" if pairs else "")
+        )
         return text if record.exc_info is None else f"{text}\n{self.formatException(record.exc_info)}"

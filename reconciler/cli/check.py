@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.options import Failed, Target, read, target, told
+from reconciler.cli.output import say
 from reconciler.plan_document import FORMAT_VERSION
 from schemas.diagnostic import Diagnostic
 from schemas.json_schema import all_schemas
@@ -39,13 +40,13 @@ def validate_command(
             "valid": reading.valid,
             "diagnostics": [_plain(diagnostic) for diagnostic in reading.diagnostics],
         }
-        click.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
         for diagnostic in reading.diagnostics:
-            click.echo(str(diagnostic))
+            say(str(diagnostic))
         errors = sum(diagnostic.severity == "error" for diagnostic in reading.diagnostics)
         verdict = "valid" if reading.valid else f"{errors} errors"
-        click.echo(f"{reading.files} files, {len(reading.hosts)} hosts: {verdict}.", err=not reading.valid)
+        say(f"{reading.files} files, {len(reading.hosts)} hosts: {verdict}.", err=not reading.valid)
     if not reading.valid:
         raise click.exceptions.Exit(1)
 
@@ -68,7 +69,7 @@ def schema_command(out: Path | None) -> None:
     """Print the JSON Schema of the kinds, for editors."""
     schemas = all_schemas()
     if out is None:
-        click.echo(json.dumps(schemas, indent=2))
+        say(json.dumps(schemas, indent=2))
         return
     out.mkdir(parents=True, exist_ok=True)
     for kind, text in schemas.items():
@@ -96,7 +97,7 @@ def init_command(
     for path, text in texts.items():
         (directory / path).parent.mkdir(parents=True, exist_ok=True)
         (directory / path).write_text(text, encoding="utf-8")
-        click.echo(f"wrote {directory / path}")
+        say(f"wrote {directory / path}")
 
 
 @click.command("new")
@@ -124,4 +125,4 @@ def new_command(name: str, host: str, profile: str | None, network: str | None, 
     if path.exists():
         raise Failed(f"{path} exists already: nothing was written")
     path.write_text(text, encoding="utf-8")
-    click.echo(f"wrote {path}")
+    say(f"wrote {path}")

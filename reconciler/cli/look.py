@@ -14,6 +14,7 @@ import click
 
 from reconciler.cli.act import load_plan
 from reconciler.cli.options import Failed, Target, dom0, read, target, target_options, told
+from reconciler.cli.output import say
 from reconciler.config import DEFAULT
 from reconciler.journal import Journal
 from reconciler.plan_document import FORMAT_VERSION, plan_document
@@ -47,11 +48,11 @@ def drift_command(config_path: Path | None, as_json: bool) -> None:
         if change["when"] != "next_guest_reboot" or change["commands"]
     ]
     if as_json:
-        click.echo(json.dumps({"format_version": FORMAT_VERSION, "resource_drift": drifted}, indent=2))
+        say(json.dumps({"format_version": FORMAT_VERSION, "resource_drift": drifted}, indent=2))
     elif drifted:
-        click.echo(plan_text({**document, "resource_changes": drifted}), nl=False)
+        say(plan_text({**document, "resource_changes": drifted}), nl=False)
     else:
-        click.echo(f"No drift. {document['host']['name']} is as last applied ({plan.source.revision[:12]}).")
+        say(f"No drift. {document['host']['name']} is as last applied ({plan.source.revision[:12]}).")
     if drifted:
         raise click.exceptions.Exit(2)
 
@@ -88,10 +89,10 @@ def status_command(where: Target, as_json: bool) -> None:
             if change["blocked"]
         ]
     if as_json:
-        click.echo(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
+        say(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
         return
     for line in _status_lines(facts):
-        click.echo(line)
+        say(line)
 
 
 def _status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -158,17 +159,17 @@ def get_command(where: Target, name: str, as_json: bool) -> None:
         ],
     }
     if as_json:
-        click.echo(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
+        say(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
         return
     for key in ("name", "file", "uuid", "wanted", "live"):
-        click.echo(f"{key:<8}{facts[key]}")
+        say(f"{key:<8}{facts[key]}")
     for vif in facts["vifs"]:
-        click.echo(
+        say(
             f"vif     {vif['name']}  {vif['mac']}  {vif['bridge']}  {' '.join(vif['ips']) or 'no addresses'}  {vif['rate'] or ''}".rstrip()
         )
     if not changes:
-        click.echo("differs nothing")
-    click.echo(plan_text({**document, "resource_changes": changes, "notes": []}) if changes else "", nl=False)
+        say("differs nothing")
+    say(plan_text({**document, "resource_changes": changes, "notes": []}) if changes else "", nl=False)
 
 
 def _live(domain: Any) -> str:
@@ -192,9 +193,7 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
     with told():
         applied = _applied(journal)
     if as_json:
-        click.echo(
-            json.dumps({"format_version": FORMAT_VERSION, "applied": list(applied.values())}, indent=2)
-        )
+        say(json.dumps({"format_version": FORMAT_VERSION, "applied": list(applied.values())}, indent=2))
         return
     for entry in applied.values():
         failed = (
@@ -204,7 +203,7 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
             if entry["failed"]
             else "ok"
         )
-        click.echo(
+        say(
             f"{entry['time']}  {entry['plan_id'][7:19]}  {entry['revision'][:12]}  {entry['by']}  {entry['changes']} changes  {failed}"
         )
 
@@ -242,19 +241,19 @@ def show_command(plan_name: str, config_path: Path | None, as_json: bool) -> Non
     with told():
         records = [] if Path(plan_name).is_file() else [*_records_of(journal, document["plan_id"])]
     if as_json:
-        click.echo(json.dumps({**document, "journal": records}, indent=2))
+        say(json.dumps({**document, "journal": records}, indent=2))
         return
-    click.echo(plan_text(document), nl=False)
+    say(plan_text(document), nl=False)
     for record in records:
         if record["type"] == "plan":
-            click.echo(f"\napplied {record['time']} by {record['by']}")
+            say(f"\napplied {record['time']} by {record['by']}")
         elif record["type"] == "outcome":
-            click.echo(
+            say(
                 f"{'ok    ' if record['error'] is None else 'FAILED'} {record['address']}"
                 + (f": {record['error']}" if record["error"] else "")
             )
             for run in record["runs"]:
-                click.echo(f"        rc {run['rc']}  {run['ms']} ms  {' '.join(run['argv'])}")
+                say(f"        rc {run['rc']}  {run['ms']} ms  {' '.join(run['argv'])}")
 
 
 def _records_of(journal: Journal, plan_id: str) -> Iterator[Mapping[str, Any]]:
@@ -275,10 +274,10 @@ def doctor_command(where: Target, as_json: bool) -> None:
     checks = [*_checks(where)]
     if as_json:
         rows = [{"check": name, "ok": ok, "detail": detail} for name, ok, detail in checks]
-        click.echo(json.dumps({"format_version": FORMAT_VERSION, "checks": rows}, indent=2))
+        say(json.dumps({"format_version": FORMAT_VERSION, "checks": rows}, indent=2))
     else:
         for name, ok, detail in checks:
-            click.echo(f"{'ok   ' if ok else 'MISS '} {name:<22} {detail}")
+            say(f"{'ok   ' if ok else 'MISS '} {name:<22} {detail}")
     if not all(ok for _, ok, _ in checks):
         raise click.exceptions.Exit(1)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from reconciler.cli.options import Failed, Target, branch_of, dom0, read, target_options, told
+from reconciler.cli.output import say
 from reconciler.diff_guard import specified_guard
 from reconciler.guard.render import steps
 from reconciler.plan_document import FORMAT_VERSION, Document, plan_document
@@ -46,7 +47,7 @@ def plan_command(
     document = with_branch(plan_document(plan, timestamp=machine.timestamp()), branch_of(where))
     if out is not None:
         out.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
-    click.echo(
+    say(
         json.dumps(document, indent=2) if as_json or form == "json" else FORMATS[form](document),
         nl=as_json or form == "json",
     )
@@ -82,9 +83,9 @@ def render_guard(where: Target, backend: str, as_json: bool) -> None:
                 {"argv": list(step.argv), "stdin": step.stdin, "optional": step.optional} for step in found
             ],
         }
-        click.echo(json.dumps(document, indent=2))
+        say(json.dumps(document, indent=2))
     else:
-        click.echo("".join(step.stdin for step in found), nl=False)
+        say("".join(step.stdin for step in found), nl=False)
 
 
 @render_group.command("xl")
@@ -102,4 +103,4 @@ def render_xl_command(
         raise Failed(
             f"no domU {name!r} on this host (have {', '.join(each.name for each in domus) or 'none'})"
         )
-    click.echo(render_xl(domu), nl=False)
+    say(render_xl(domu), nl=False)
