@@ -61,7 +61,7 @@ def _refusal(domu: DomU, why: str) -> Change:
 def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | None:
     """What a living vif keeps because taking it away is withheld: its port and MAC, and what it alone may send from."""
     specified = {(each.uuid, vif.index) for each in situation.desired.domus for vif in each.vifs}
-    for domain in living:
+    for domain in sorted(living, key=_domid):
         for vif in domain.vifs if not domain.dying else ():
             wanted = [each for each in domu.vifs if (domain.uuid, vif.index) != (domu.uuid, each.index)]
             if any(vif.interface == each.name or vif.mac == each.mac for each in wanted):
@@ -90,19 +90,28 @@ def _blocked(change: Change, conflicts: dict[str, str]) -> Change:
 
 
 def _conflict(domu: DomU, situation: Situation, found: Scope) -> str | None:
-    for other in found.retained:
+    specified = {each.uuid for each in situation.desired.domus}
+    # A domU whose file has errors is brought back to what was applied, so that counts like what is merely left alone.
+    held = (each for each in found.wanted if each.uuid not in specified)
+    if domu.uuid not in specified:
+        return None
+    for other in (*found.retained, *held):
         if other.uuid != domu.uuid and (what := _shared_claim(domu, other)) is not None:
             return f"{what} is still {other.name}'s, which is alive though git no longer gives it that"
     mine = {vif.mac for vif in domu.vifs}
     names = {vif.name for vif in domu.vifs}
     managed = {each.uuid for each in (*found.wanted, *found.tombstones, *found.retained)}
-    for domain in situation.observed.domains:
+    for domain in sorted(situation.observed.domains, key=_domid):
         if domain.uuid in managed or domain.dying:
             continue
         for vif in domain.vifs:
             if vif.mac in mine or vif.interface in names:
                 return f"{vif.mac} ({vif.interface}) is in use by {domain.name}, which is not managed here"
     return None
+
+
+def _domid(domain: Domain) -> int:
+    return domain.domid
 
 
 def _shared_claim(domu: DomU, other: DomU) -> str | None:

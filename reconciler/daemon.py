@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
-from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 
 from reconciler.durable import write_whole
@@ -22,6 +22,7 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
 from reconciler.reconcile import BusyError, Dom0, Result, applied_commit, apply, forward_only, last_applied
+from reconciler.watch import Nudge, folders, git_folder
 from schemas.diagnostic import SpecError
 from state.run import ReadError
 from state.source import Reading
@@ -31,18 +32,12 @@ log = logging.getLogger(__name__)
 DEBOUNCE_S = 0.2
 
 
-class _Nudge(FileSystemEventHandler):
-    """Puts a reason on the queue for every change that can mean a new commit or an edited file."""
+class Watched(NamedTuple):
+    """Whose changes wake the daemon."""
 
-    def __init__(self, reasons: queue.SimpleQueue[str]) -> None:
-        self._reasons = reasons
-
-    def on_any_event(self, event: FileSystemEvent) -> None:
-        # Reading makes events too, and our own reading must not wake us.
-        if event.event_type in {"created", "modified", "moved", "deleted"} and not str(
-            event.src_path
-        ).endswith(".lock"):
-            self._reasons.put(f"{event.event_type} {event.src_path!s}")
+    repository: Path
+    revision: str
+    host: str
 
 
 class Daemon:
@@ -52,9 +47,9 @@ class Daemon:
     """
 
     def __init__(
-        self, dom0: Dom0, read: Callable[[str | None], Reading], interval_s: float, repository: str
+        self, dom0: Dom0, read: Callable[[str | None], Reading], interval_s: float, watched: Watched
     ) -> None:
-        self._dom0, self._read, self._interval_s, self._repository = dom0, read, interval_s, Path(repository)
+        self._dom0, self._read, self._interval_s, self._watched = dom0, read, interval_s, watched
         self._reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ending = False
 
@@ -107,8 +102,9 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
         observer = Observer()
-        for folder in watched(self._repository):
-            observer.schedule(_Nudge(self._reasons), str(folder), recursive=True)
+        nudge = Nudge(self._reasons, git_folder(self._watched.repository))
+        for folder in folders(*self._watched):
+            observer.schedule(nudge, str(folder), recursive=False)
         observer.start()
         reason = "start"
         try:
@@ -163,14 +159,3 @@ class Daemon:
             "diagnostics": document["diagnostics"],
         }
         write_whole(self._dom0.paths.status, json.dumps(status, indent=1) + "\n")
-
-
-def watched(repository: Path) -> tuple[Path, ...]:
-    """The folders whose changes can mean something new: references, and the kinds' own folders in a checkout."""
-    inner = repository / ".git"
-    folder = inner if inner.is_dir() else repository
-    return tuple(
-        each
-        for each in (folder / "refs", *(repository / name for name in ("hosts", "networks", "profiles")))
-        if each.is_dir()
-    )

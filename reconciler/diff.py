@@ -21,6 +21,7 @@ from reconciler.scope import Scope, Situation, scope
 from reconciler.step import Remember, RemoveFile
 from state.desired import DomU
 from state.facts import fact
+from state.observed import Domain
 
 
 def make_plan(situation: Situation, policy: Policy) -> Plan:
@@ -85,7 +86,18 @@ def _life(situation: Situation, domu: DomU) -> Life:
         before=situation.applied.get(domu.uuid),
         observed=situation.observed,
         grace_s=situation.grace_s,
+        others=tuple(_names(situation, each) for each in situation.observed.domains if _is_other(each, domu)),
     )
+
+
+def _is_other(domain: Domain, domu: DomU) -> bool:
+    return domain.running and domain.uuid != domu.uuid
+
+
+def _names(situation: Situation, domain: Domain) -> frozenset[str]:
+    owned, before = situation.ledger.get(domain.uuid), situation.applied.get(domain.uuid)
+    earlier = (each.name for each in (owned, before) if each is not None)
+    return frozenset((domain.name, *earlier))
 
 
 def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
@@ -138,6 +150,8 @@ def _whole(changes: Iterable[Change]) -> list[Change]:
             and change.blocked is None
             and change.actions == ("create",)
             and change.phase is Phase.ADD
+            # A running guest's vif is no part of its start: replugged halfway, it would stay unplugged.
+            and ".vif." not in change.address
         ):
             whole.append(replace(change, blocked=f"{cause.address}: {cause.blocked}", reason=cause.reason))
         else:
@@ -219,24 +233,22 @@ def _held(situation: Situation, changes: Sequence[Change]) -> Held:
         vif = next((vif for vif in before.vifs if vif.index == index), None) if before is not None else None
         if vif is None or vif.mac != live.mac:
             vif = granted(situation, domain, live)
-        if vif is not None:
-            wanted = next(
-                (
-                    each
-                    for domu in situation.desired.domus
-                    if domu.uuid == change.uuid
-                    for each in domu.vifs
-                    if each.index == index
-                ),
-                None,
-            )
-            # Addresses follow git at once, they cost the guest nothing; the MAC stays until the vif is replugged.
-            # Those of a domU whose claims are refused are refused as well.
-            held[change.uuid, index] = (
-                replace(wanted, mac=vif.mac, name=vif.name)
-                if wanted is not None and change.uuid not in refused
-                else vif
-            )
+        wanted = next(
+            (
+                each
+                for domu in situation.desired.domus
+                if domu.uuid == change.uuid
+                for each in domu.vifs
+                if each.index == index
+            ),
+            None,
+        )
+        # Addresses follow git at once, they cost the guest nothing; MAC and port stay until the vif is replugged.
+        # The addresses of a domU whose claims are refused are refused as well.
+        if wanted is not None and change.uuid not in refused:
+            held[change.uuid, index] = replace(wanted, mac=live.mac, name=live.interface)
+        elif vif is not None:
+            held[change.uuid, index] = replace(vif, name=live.interface)
     return Held(held)
 
 

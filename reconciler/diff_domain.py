@@ -20,7 +20,10 @@ CREATE_TIMEOUT_S = 200.0
 
 @dataclass(frozen=True, slots=True)
 class Life:
-    """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied."""
+    """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied.
+
+    `others` are the names of every other running domain, now and earlier.
+    """
 
     domu: DomU
     domain: Domain | None
@@ -28,19 +31,19 @@ class Life:
     before: DomU | None
     observed: Observed
     grace_s: float
+    others: tuple[frozenset[str], ...] = ()
 
     @property
     def monitored(self) -> bool:
         """Whether a monitor of this domU lives although the domU does not run.
 
-        A monitor is known by the file it was started with, and a rename leaves it that; but then the file may be
-        a new domU's, and the monitor another's. Each running domain has one: only one more than those is in between.
+        A monitor is known by the file it was started with, and a rename leaves it that: one that another running
+        domain may have under one of its names is taken for that one's.
         """
-        known = (self.domu.name, self.owned and self.owned.name, self.before and self.before.name)
+        known = {self.domu.name, self.owned and self.owned.name, self.before and self.before.name}
         paths = {config_path(name) for name in known if name}
-        monitors = self.observed.monitors
-        running = sum(1 for each in self.observed.domains if each.running)
-        return len(monitors) > running and any(path in paths for path in monitors)
+        others = sum(1 for names in self.others if known & names)
+        return sum(1 for path in self.observed.monitors if path in paths) > others
 
     @property
     def address(self) -> str:

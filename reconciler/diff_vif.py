@@ -114,7 +114,8 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
         return
     limit = (_set_rate(there, vif),) if there.rate != vif.rate else ()
     # Two ports of an HVM guest share one MAC, which one locked port would keep from the other.
-    lock = () if emulates(slot.domu, domain) else _lock_steps(observed, vif, there)
+    twins = emulates(slot.domu, domain)
+    lock = _twin_steps(observed, vif, there) if twins else _lock_steps(observed, vif, there)
     if not limit and not lock:
         return
     change = slot.change(("update",), vif=vif, steps=(*limit, *lock))
@@ -128,7 +129,7 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
             fingerprint=(*change.fingerprint, _fact(observed, key)),
             before={**change.before, "lock": fact(observed, key), "up": up},
             after={**change.after, "lock": wanted, "up": True},
-            expect=(*change.expect, (key, wanted)),
+            expect=change.expect if twins else (*change.expect, (key, wanted)),
             layer=("guard",) if not limit else ("live", "guard"),
             reason="port_unlocked" if vif.guard == "enforce" else "port_locked",
         )
@@ -138,8 +139,17 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
 def _locked(vif: Vif) -> str:
     """The fact of a port that is as it should be."""
     if vif.guard == "audit":
-        return f"{vif.bridge} locked=False learning=True "
-    return f"{vif.bridge} locked=True learning=False {vif.mac}"
+        return f"{vif.bridge} locked=False learning=True lldp=False "
+    return f"{vif.bridge} locked=True learning=False lldp=True {vif.mac}"
+
+
+def _twin_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, ...]:
+    """What the two ports of an HVM guest lack: no lock, but frames to LLDP's group must meet the guard there too."""
+    return tuple(
+        Run(port_lock.forward_lldp(name))
+        for name in (there.interface, f"{there.interface}-emu")
+        if vif.guard == "enforce" and "lldp=False" in fact(observed, f"port:{name}")
+    )
 
 
 def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, ...]:

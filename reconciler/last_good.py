@@ -51,20 +51,34 @@ def save(path: Path, last: LastGood) -> None:
 
 
 def advanced(
-    last: LastGood | None, desired: Desired, source: Source, found: Scope, unsettled: Iterable[str]
+    last: LastGood | None,
+    desired: Desired,
+    source: Source,
+    found: Scope,
+    unsettled: Iterable[str],
+    *,
+    addressed: bool = False,
 ) -> LastGood:
     """What counts as last applied after a pass: git's specification, except for objects that could not get there.
 
     `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had, if anything.
-    Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten.
+    Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten. `addressed`: the guard
+    is as git wants it, so that what their vifs may send from is git's already, whatever else waits.
     """
     before = {} if last is None else {domu.uuid: domu for domu in last.desired.domus}
     behind = set(unsettled)
     kept: dict[str, DomU] = {domu.uuid: domu for domu in found.retained}
     for domu in (*found.wanted, *found.tombstones):
         if domu.name in behind and domu.uuid in before:
-            kept[domu.uuid] = before[domu.uuid]
+            follows = addressed and domu.state != "absent"
+            kept[domu.uuid] = _addressed(before[domu.uuid], domu) if follows else before[domu.uuid]
         elif domu.state != "absent":
             kept[domu.uuid] = domu
     domus = tuple(sorted(kept.values(), key=lambda domu: domu.name))
     return LastGood(source, replace(desired, domus=domus, held=(), diagnostics=()))
+
+
+def _addressed(before: DomU, wanted: DomU) -> DomU:
+    addresses = {vif.index: vif.addresses for vif in wanted.vifs}
+    vifs = tuple(replace(vif, addresses=addresses.get(vif.index, vif.addresses)) for vif in before.vifs)
+    return replace(before, vifs=vifs)

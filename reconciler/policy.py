@@ -30,7 +30,8 @@ class Policy:
 def apply_policy(changes: Sequence[Change], situation: Situation, policy: Policy) -> tuple[Change, ...]:
     """The changes, with those withheld that the host's limits, modes and protections do not allow."""
     desired, ledger = situation.desired, situation.ledger
-    domus = {domu.uuid: domu for domu in desired.domus}
+    # A domU whose file has errors is brought back to what was applied, by that one's own word on disruption.
+    domus = {**situation.applied, **{domu.uuid: domu for domu in desired.domus}}
     over_limit = _over_limits(changes, situation)
     return tuple(
         _judge(change, domus.get(change.uuid or ""), desired, ledger, policy, over_limit)

@@ -296,6 +296,7 @@ def apply(
                 source,
                 without_refused(scope(after_situation), after.changes, after_situation),
                 unsettled,
+                addressed=not any(change.address == "guard" for change in after.changes),
             )
             if last != fresh_last:
                 last_good.save(dom0.paths.last_good, fresh_last)

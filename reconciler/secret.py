@@ -24,10 +24,14 @@ def revealed(text: str, secrets: Path) -> str:
 
 
 def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:
-    """The names of the secrets by what they hold: two domUs may have the same password."""
+    """The names of the secrets by what they hold: two domUs may have the same password.
+
+    Raises:
+        ReadError: one cannot be read, or is no text.
+    """
     names: dict[str, tuple[str, ...]] = {}
     for path in sorted(secrets.iterdir()) if secrets.is_dir() else ():
-        value = path.read_text(encoding="utf-8").strip()
+        value = _text(path)
         names[value] = (*names.get(value, ()), path.name)
     return names
 
@@ -47,13 +51,19 @@ def masked(text: str, names: Mapping[str, tuple[str, ...]], own: str | None = No
     return re.sub(f"vncpasswd=({_SECRET.pattern})", placeholder, text)
 
 
-def _secret(path: Path) -> str:
+def _text(path: Path) -> str:
     try:
-        if path.stat().st_mode & 0o077:
-            raise ReadError(f"{path}: others can read it (expected mode 0600)")
-        value = path.read_text(encoding="utf-8").strip()
+        return path.read_text(encoding="utf-8").strip()
     except OSError as exc:
         raise ReadError(f"{path}: {exc.strerror}") from exc
+    except UnicodeDecodeError as exc:
+        raise ReadError(f"{path}: no text") from exc
+
+
+def _secret(path: Path) -> str:
+    value = _text(path)
+    if path.stat().st_mode & 0o077:
+        raise ReadError(f"{path}: others can read it (expected mode 0600)")
     if _SECRET.fullmatch(value) is None:
         raise ReadError(
             f"{path}: no secret that an xl configuration can hold (expected 1 to 64 letters, digits and . _ + = @ : / -)"

@@ -8,6 +8,8 @@ from __future__ import annotations
 from state.files import digest
 from state.observed import Observed, interfaces
 
+LLDP_GROUP = 0x0E  # the last byte of 01:80:c2:00:00:0e
+
 
 def fact(observed: Observed, key: str) -> str:
     """The value of one fact.
@@ -19,7 +21,7 @@ def fact(observed: Observed, key: str) -> str:
     | `memory:UUID`, `vcpus:UUID` | live target in MiB, live count |
     | `staged:UUID` | digest of the configuration staged for the next guest reboot |
     | `vif:UUID:INDEX` | `MAC BRIDGE PORT RATE` as the backend has it |
-    | `port:NAME` | `BRIDGE locked=B learning=B FDB`, FDB the static entries' MACs |
+    | `port:NAME` | `BRIDGE locked=B learning=B lldp=B FDB`, lldp whether it forwards that group, FDB the static MACs |
     | `file:PATH` | digest of the text |
     | `image:PATH` | `DEVICE:INODE SIZE` |
     | `guard` | digest of our table, elements and rules |
@@ -79,7 +81,9 @@ def _of_port(observed: Observed, name: str) -> str:
     if port is None:
         return ""
     entries = ",".join(sorted(entry.mac for entry in observed.fdb if entry.port == name and entry.static))
-    return f"{port.bridge} locked={port.locked} learning={port.learning} {entries}"
+    link = observed.links.get(name)
+    lldp = link is not None and bool(link.group_fwd_mask & 1 << LLDP_GROUP)
+    return f"{port.bridge} locked={port.locked} learning={port.learning} lldp={lldp} {entries}"
 
 
 def ports_of(observed: Observed, bridge: str) -> tuple[str, ...]:

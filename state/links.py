@@ -12,7 +12,10 @@ from state.run import ReadError, Runner, read
 
 @dataclass(frozen=True, slots=True, order=True)
 class Link:
-    """An interface. `kind` is the driver's name for it (bridge, veth, tun, "" for hardware)."""
+    """An interface. `kind` is the driver's name for it (bridge, veth, tun, "" for hardware).
+
+    `group_fwd_mask` is that of a bridge port: a bit for each reserved group whose frames it forwards.
+    """
 
     name: str
     index: int
@@ -21,6 +24,7 @@ class Link:
     mtu: int
     bridge: str | None
     kind: str
+    group_fwd_mask: int = 0
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -60,6 +64,7 @@ def parse_links(text: str) -> Mapping[str, Link]:
     links = {}
     for entry in _entries("ip link", text):
         try:
+            info = entry.get("linkinfo", {})
             links[entry["ifname"]] = Link(
                 name=entry["ifname"],
                 index=entry["ifindex"],
@@ -67,9 +72,10 @@ def parse_links(text: str) -> Mapping[str, Link]:
                 up="UP" in entry["flags"],
                 mtu=entry["mtu"],
                 bridge=entry.get("master"),
-                kind=entry.get("linkinfo", {}).get("info_kind", ""),
+                kind=info.get("info_kind", ""),
+                group_fwd_mask=int(info.get("info_slave_data", {}).get("group_fwd_mask", "0"), 16),
             )
-        except (KeyError, TypeError, AttributeError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError) as exc:
             raise ReadError(f"ip link: an entry is not as expected: {exc!r}") from exc
     return links
 

@@ -143,7 +143,7 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
     of_domains = bool(wanted.keys() & {"domain", "name", "memory", "vcpus", "staged", "vif"})
     return Observed(
         domains=observe_domains(runner, files)[0] if of_domains else (),
-        links={},
+        links=links.read_links(runner) if "port" in wanted else {},
         ports=links.read_ports(runner) if "port" in wanted else {},
         fdb=links.read_fdb(runner) if "port" in wanted else (),
         guard=nft.read_table(runner) if "guard" in wanted else None,

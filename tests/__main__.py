@@ -26,7 +26,13 @@ class Stage:
 
 
 STAGES = (
-    Stage("check", "not netns and not dom0 and not machine and not campaign", needs_root=False, covered=True),
+    Stage(
+        "check",
+        "not git and not netns and not dom0 and not machine and not campaign",
+        needs_root=False,
+        covered=True,
+    ),
+    Stage("git", "git", needs_root=False),
     Stage("campaign", "campaign and not netns and not dom0 and not machine", needs_root=False),
     Stage("packets", "netns"),
     Stage("dom0", "dom0", inside=True),

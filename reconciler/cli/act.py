@@ -23,7 +23,7 @@ from reconciler.cli.options import (
 )
 from reconciler.cli.output import printable, say
 from reconciler.cli.plan import with_branch
-from reconciler.daemon import Daemon
+from reconciler.daemon import Daemon, Watched
 from reconciler.journal import Journal
 from reconciler.plan import Plan
 from reconciler.plan_document import Document, parse_document, plan_document
@@ -152,7 +152,7 @@ def run_command(where: Target, once: bool, verbose: bool) -> None:
         machine,
         lambda applied: read_target(where, fresh=True, applied=applied),
         where.config.interval_s,
-        local_path(where),
+        Watched(Path(local_path(where)), where.revision or where.config.branch, str(where.host)),
     )
     if once:
         with told():

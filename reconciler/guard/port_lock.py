@@ -5,9 +5,14 @@ It needs no netfilter and survives every flush; it knows MACs only, no addresses
 
 from __future__ import annotations
 
+from state.facts import LLDP_GROUP
+
 Argv = tuple[str, ...]
-# 01:80:c2:00:00:0e, as a bit mask of that group's last byte.
-_LLDP = str(1 << 0x0E)
+
+
+def forward_lldp(port: str) -> Argv:
+    """The command that makes the guard see frames to LLDP's group: else dom0's own stack gets them past every hook."""
+    return ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", str(1 << LLDP_GROUP))
 
 
 def lock(port: str, mac: str) -> tuple[Argv, ...]:
@@ -21,8 +26,7 @@ def lock(port: str, mac: str) -> tuple[Argv, ...]:
         ("ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush"),
         ("bridge", "fdb", "replace", mac, "dev", port, "master", "static", "sticky"),
         ("bridge", "link", "set", "dev", port, "learning", "off", "locked", "on"),
-        # Frames to LLDP's group would reach dom0's own stack past every bridge hook; forwarded, they meet the guard.
-        ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", _LLDP),
+        forward_lldp(port),
     )
 
 

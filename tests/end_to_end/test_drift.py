@@ -168,6 +168,16 @@ def test_a_guest_reboot_gets_a_new_domid_and_stays_bound_and_locked(settled: Pro
     assert guest.ping("172.16.39.1")
     assert settled.domgit("plan", "--detailed-exitcode").code == 0
     assert "locked on" in run("bridge", "-d", "link", "show", "dev", "vm01").stdout
+    # From the hotplug script itself: without it, frames to LLDP's group reach dom0's own stack past every hook.
+    assert "group_fwd_mask 0x4000" in run("ip", "-d", "link", "show", "dev", "vm01").stdout
+
+
+def test_a_port_that_no_longer_forwards_lldp_is_put_right(settled: Provider) -> None:
+    run("ip", "link", "set", "dev", "vm01", "type", "bridge_slave", "group_fwd_mask", "0")
+
+    assert settled.domgit("drift").code == 2
+    assert settled.domgit("run", "--once").code == 0
+    assert "group_fwd_mask 0x4000" in run("ip", "-d", "link", "show", "dev", "vm01").stdout
 
 
 def test_a_customers_poweroff_is_his_own(settled: Provider) -> None:

@@ -127,7 +127,7 @@ def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
             vifs=(vif,),
             staged=None,
         )
-        world.plug(vif, locked=False)
+        world.plug(vif, locked=False, lldp=False)
 
 
 def _foreign(world: World, rules: Mapping[str, str]) -> None:
@@ -215,7 +215,8 @@ def _vif(world: World, name: str, index: int, words: Any) -> None:
             "connected",
         )
         there[index] = vif = _live_vif(before or blank, words)
-        world.plug(vif, locked=words.get("locked") != "no", up=words.get("up") != "no")
+        locked = words.get("locked") != "no"
+        world.plug(vif, locked=locked, lldp=words.get("lldp") != "no" and locked, up=words.get("up") != "no")
         if words.get("bridged") == "no":
             world.unplug(vif.interface, whole=False)
     world.domains[name] = replace(domain, vifs=tuple(there[each] for each in sorted(there)))

@@ -89,6 +89,22 @@ def test_what_failed_keeps_what_it_had_and_what_never_was_stays_unknown() -> Non
     assert set(after) == {"vm01", "vm02", "vm03"}
 
 
+@pytest.mark.parametrize("addressed", [True, False])
+def test_what_waits_has_its_new_addresses_all_the_same_once_the_guard_has_them(addressed: bool) -> None:
+    before = LastGood(Source(BEFORE), desired({"vm01": {"vifs": [{}, {}]}, "vm02": {}}))
+    vif = {"mac": "00:16:3e:00:53:77", "ips": ["172.16.39.150"]}
+    want = desired({"vm01": {"vifs": [vif]}, "vm02": {"state": "absent"}})
+    found = by_name(want)
+    scope = Scope((found["vm01"],), (found["vm02"],), (), ())
+
+    after = by_name(advanced(before, want, NOW, scope, ["vm01", "vm02"], addressed=addressed).desired)
+
+    assert [each.mac for each in after["vm01"].vifs] == ["00:16:3e:00:53:01", "00:16:3e:00:51:01"]
+    assert str(after["vm01"].vifs[0].addresses[0][0]) == ("172.16.39.150" if addressed else "172.16.39.101")
+    assert after["vm01"].vifs[1] == by_name(before.desired)["vm01"].vifs[1]
+    assert after["vm02"] == by_name(before.desired)["vm02"]
+
+
 def test_orphans_keep_what_they_had() -> None:
     before = LastGood(Source(BEFORE), desired({"vm01": {}}))
     want = desired({"vm02": {}})

@@ -18,6 +18,8 @@ from state.run import HostRunner, ReadError
 from state.source import read_repository
 from tests.unit.fleets import domu, host, network
 
+pytestmark = pytest.mark.git
+
 FILES = {**host(), **network("a", "172.16.39.0/24", "172.16.39.1"), **domu("vm01", "mac: 00:16:3e:7c:1f:6e")}
 GIT = ["git", "-c", "user.name=Ann", "-c", "user.email=ann@example.org"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,12 @@ def read(case: Path) -> dict[str, Any]:
     return words
 
 
+@cache
+def met(case: Path) -> Situation:
+    """The situation of a case; both tests of it look at the same one."""
+    return situation(read(case))
+
+
 def policy(words: dict[str, Any]) -> Policy:
     said = words.get("policy") or {}
     return Policy(by_hand=said.get("by_hand", "yes") == "yes", disruption=said.get("disruption"))
@@ -48,15 +55,12 @@ def cases() -> list[Path]:
 
 @pytest.mark.parametrize("case", cases(), ids=lambda path: path.name)
 def test_the_plan_for_a_situation_is_what_was_expected(case: Path) -> None:
-    words = read(case)
-
-    assert text_of(situation(words), policy(words)) == (case / "plan.txt").read_text(encoding="utf-8")
+    assert text_of(met(case), policy(read(case))) == (case / "plan.txt").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("case", cases(), ids=lambda path: path.name)
 def test_a_plan_breaks_no_rule_and_does_not_depend_on_the_order_of_what_was_read(case: Path) -> None:
-    words = read(case)
-    found = situation(words)
+    words, found = read(case), met(case)
     plan = make_plan(found, policy(words))
 
     others = [
@@ -78,5 +82,6 @@ def test_what_is_as_it_should_be_is_left_alone(case: Path) -> None:
 
 if __name__ == "__main__":
     for directory in cases():
-        what = read(directory)
-        (directory / "plan.txt").write_text(text_of(situation(what), policy(what)), encoding="utf-8")
+        (directory / "plan.txt").write_text(
+            text_of(met(directory), policy(read(directory))), encoding="utf-8"
+        )

@@ -101,6 +101,16 @@ def test_a_secret_that_is_missing_stops_the_write(secrets: Path) -> None:
         revealed(rendered(), secrets)
 
 
+def test_what_lies_among_the_secrets_and_is_none_is_a_read_error(secrets: Path) -> None:
+    (secrets / "vm01-vnc").write_bytes(b"\xff")
+    for ask in (lambda: revealed(rendered(), secrets), lambda: known(secrets)):
+        with pytest.raises(ReadError, match="vm01-vnc: no text"):
+            ask()
+    (secrets / "a-folder").mkdir()
+    with pytest.raises(ReadError, match="a-folder: Is a directory"):
+        known(secrets)
+
+
 @pytest.mark.parametrize("mode", [0o640, 0o604])
 def test_a_secret_that_others_can_read_is_refused(secrets: Path, mode: int) -> None:
     (secrets / "vm01-vnc").chmod(mode)

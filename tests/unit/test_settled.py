@@ -48,7 +48,7 @@ def plan(words: dict[str, Any]) -> Plan:
     return make_plan(situation(words), Policy(by_hand=False))
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(FLEETS)
 def test_a_host_that_is_as_git_says_is_left_alone(fleet: dict[str, Any]) -> None:
     found = plan({"git": fleet})
@@ -56,7 +56,7 @@ def test_a_host_that_is_as_git_says_is_left_alone(fleet: dict[str, Any]) -> None
     assert (found.changes, found.notes) == ((), ())
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(FLEETS, FLEETS)
 def test_a_plan_between_any_two_commits_breaks_no_rule(before: dict[str, Any], after: dict[str, Any]) -> None:
     found = plan({"applied": before, "git": after})
@@ -94,7 +94,7 @@ LIVE = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(LIVE)
 def test_what_somebody_did_by_hand_is_corrected_and_called_so(live: dict[str, Any]) -> None:
     found = make_plan(situation({"git": {"vm01": {}, "vm02": {}}, "live": live}), Policy())

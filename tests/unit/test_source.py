@@ -17,6 +17,8 @@ from state.run import Completed, HostRunner, ReadError
 from state.source import Reading, as_user, git_environment, read_repository
 from tests.unit.fleets import domu, host, network
 
+pytestmark = pytest.mark.git
+
 FILES = {
     **host(),
     **network("a", "172.16.39.0/24", "172.16.39.1"),

@@ -25,6 +25,7 @@ from reconciler.scope import Situation
 from reconciler.step import WriteFile
 from schemas.fleet import view
 from state.desired import Desired, DomU, Vif
+from state.facts import LLDP_GROUP
 from state.files import FileStat
 from state.foreign import Foreign
 from state.links import FdbEntry, Link, Port
@@ -232,18 +233,20 @@ class World:
         )
         self.monitors.add(config_path(domu.name))
         for vif, wanted_vif in zip(vifs, domu.vifs, strict=True):
-            self.plug(vif, locked=wanted_vif.guard == "enforce" and domu.type != "hvm")
+            enforced = wanted_vif.guard == "enforce"
+            self.plug(vif, locked=enforced and domu.type != "hvm", lldp=enforced)
             if domu.type == "hvm":
-                self.bridged(f"{vif.interface}-emu", vif.bridge)
+                self.bridged(f"{vif.interface}-emu", vif.bridge, lldp=enforced)
 
-    def bridged(self, name: str, bridge: str, *, up: bool = True) -> None:
+    def bridged(self, name: str, bridge: str, *, up: bool = True, lldp: bool = False) -> None:
         """A port that nothing locks."""
-        self.links[name] = Link(name, len(self.links) + 2, MAC, up, 1500, bridge, "")
+        mask = 1 << LLDP_GROUP if lldp else 0
+        self.links[name] = Link(name, len(self.links) + 2, MAC, up, 1500, bridge, "", mask)
         self.ports[name] = Port(name, bridge, learning=True, locked=False, isolated=False)
 
-    def plug(self, vif: BackendVif, *, locked: bool = True, up: bool = True) -> None:
-        """A vif's port, on its bridge."""
-        self.bridged(vif.interface, vif.bridge, up=up)
+    def plug(self, vif: BackendVif, *, locked: bool = True, lldp: bool = True, up: bool = True) -> None:
+        """A vif's port, on its bridge; `lldp`: it forwards that group's frames, so that the guard sees them."""
+        self.bridged(vif.interface, vif.bridge, up=up, lldp=lldp)
         self.ports[vif.interface] = Port(
             vif.interface, vif.bridge, learning=not locked, locked=locked, isolated=False
         )
