@@ -122,6 +122,8 @@ def _shared_claim(domu: DomU, other: DomU) -> str | None:
             if vif.name is not None and vif.name == theirs.name:
                 return f"vif name {vif.name}"
             for address in vif.addresses:
+                if address in vif.shared and address in theirs.shared:
+                    continue
                 if any(_overlap(address, each) for each in theirs.addresses):
                     return f"address {address_text(address)}"
     paths = {disk.path for disk in other.disks if disk.writable}

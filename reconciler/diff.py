@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.claims import REFUSALS, blocked_claims, without_refused
-from reconciler.diff_config import diff_file, diff_live, diff_staged
+from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import Life, diff_life, diff_tombstone
 from reconciler.diff_foreign import diff_foreign
@@ -20,7 +20,6 @@ from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
 from reconciler.step import Remember, RemoveFile
 from state.desired import DomU
-from state.facts import fact
 from state.observed import Domain
 
 
@@ -40,7 +39,8 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     guarded = without_refused(remaining, changes, situation)
     cleared = replace(situation, observed=cleared_of(situation, changes))
     guard = [*diff_guard(cleared, guarded, _held(situation, changes))]
-    changes = _unguarded([*changes, *(item for item in guard if isinstance(item, Change))])
+    judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
+    changes = _unguarded([*changes, *judged])
     foreign = diff_foreign(situation.desired.host, situation.observed.foreign, situation.observed.files)
     notes = [*found.notes, *foreign, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
@@ -61,7 +61,8 @@ def _sequence(change: Change, orders: dict[str, int]) -> tuple[int, int, str, in
 
 def _host_changes(situation: Situation) -> Iterator[Change]:
     yield from diff_hotplug(situation.observed, first=situation.last is None)
-    for stale in situation.observed.stale:
+    ours = [each for each in situation.observed.stale if each.uuid in situation.ledger]
+    for stale in ours:
         yield Change(
             address=f"file.{stale.path}",
             actions=("delete",),
@@ -109,9 +110,12 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
+        if life.owned is not None:
+            yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
     yield from diff_disks(domu, domain, observed, life.owned)
-    if domain is not None and domain.running and domu.state == "running":
+    # Without a saved configuration it is being made, and nothing of it is known yet.
+    if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)
         yield from diff_vifs(domu, domain, observed, before)
         yield from diff_staged(domu, domain, observed, before)
@@ -244,18 +248,9 @@ def _held(situation: Situation, changes: Sequence[Change]) -> Held:
             None,
         )
         # Addresses follow git at once, they cost the guest nothing; MAC and port stay until the vif is replugged.
-        # The addresses of a domU whose claims are refused are refused as well.
-        if wanted is not None and change.uuid not in refused:
+        # Not those of another bridge, and the addresses of a domU whose claims are refused are refused as well.
+        if wanted is not None and change.uuid not in refused and wanted.bridge == live.bridge:
             held[change.uuid, index] = replace(wanted, mac=live.mac, name=live.interface)
         elif vif is not None:
             held[change.uuid, index] = replace(vif, name=live.interface)
     return Held(held)
-
-
-def changed_facts(change: Change, situation: Situation) -> tuple[str, ...]:
-    """The facts that are no longer as the change was planned against, as `KEY was A is B`."""
-    return tuple(
-        f"{key} was {value or 'absent'}, is {now or 'absent'}"
-        for key, value in change.fingerprint
-        if (now := fact(situation.observed, key)) != value
-    )

@@ -59,6 +59,34 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
     )
 
 
+def is_of(text: str | None, domu: DomU) -> bool:
+    """Whether a configuration file is one that we wrote for this domU, under whatever name."""
+    return text is not None and text.startswith(HEADER) and f'\nuuid = "{domu.uuid}"\n' in text
+
+
+def diff_old_file(domu: DomU, observed: Observed, former: str) -> Iterator[Change]:
+    """The change that takes away the file of a domU's former name: started from it, it would be there twice."""
+    path = config_path(former)
+    if former == domu.name or not is_of(observed.files[path], domu):
+        return
+    key = f"file:{path}"
+    yield Change(
+        address=f"file.{path}",
+        actions=("delete",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.PREPARE,
+        steps=(RemoveFile(path),),
+        fingerprint=((key, fact(observed, key)),),
+        before={"name": former},
+        after={},
+        counts=(f"domu.{domu.name}",),
+        layer=("file",),
+        reason="renamed",
+        uuid=domu.uuid,
+    )
+
+
 def _missing(text: str, other: str) -> list[str]:
     """The lines of `text` that `other` does not have, at most as many as a reviewer reads, passwords hidden."""
     there = set(other.splitlines())

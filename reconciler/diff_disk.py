@@ -98,6 +98,10 @@ def _missing(domu: DomU, disk: Disk, recorded: str | None) -> Verdict:
         return Verdict(
             blocked=f"{disk.path} was made for this domU and is gone: never replaced by an empty one"
         )
+    if domu.moved_from is not None:
+        return Verdict(
+            blocked=f"{disk.path} is not here yet: bring it from {domu.moved_from}, an empty one is never made"
+        )
     if disk.size_bytes is None:
         return Verdict(blocked=f"{disk.path} does not exist and has no size to be made with")
     if disk.path.startswith("/dev/"):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from reconciler.diff_config import is_of
 from reconciler.ledger import Owned
 from reconciler.plan import Cause, Change, Note, Phase
 from reconciler.render_xl import config_path
@@ -68,14 +70,25 @@ def diff_life(life: Life) -> Iterator[Change | Note]:
     elif domain is not None and domain.shutdown is not None:
         yield from _after_shutdown(life, domain)
     elif domain is not None:
-        if life.owned is None:
-            yield _adopt(life, domain)
-        elif life.owned.powered_off:
-            yield _switched_on(life, domain)
-        if domu.state == "halted":
-            yield _stop(life, domain)
+        yield from _alive(life, domain)
     elif domu.state == "running":
         yield from _start(life)
+
+
+def _alive(life: Life, domain: Domain) -> Iterator[Change | Note]:
+    if life.owned is not None and domain.paused and domain.saved is None and not life.monitored:
+        # An `xl create` that was killed: no guest was ever in it, and nothing brings it to its end.
+        half = {"state": "half made", "domid": domain.domid}
+        yield _destroyed(life, domain, before=half, after={"state": "halted"}, reason="half_made")
+        if life.domu.state == "running":
+            yield _create(life, cause="corrective")
+        return
+    if life.owned is None:
+        yield _adopt(life, domain)
+    elif life.owned.powered_off:
+        yield _switched_on(life, domain)
+    if life.domu.state == "halted":
+        yield _stop(life, domain)
 
 
 def _stranger(life: Life) -> str | None:
@@ -185,6 +198,10 @@ def _ran_before(life: Life) -> bool:
 def _after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
     """A domain that has shut down but is still there: its monitor's business while it lives, then ours."""
     domu = life.domu
+    if domain.shutdown in {"suspend", "soft-reset", "unknown"}:
+        what = f"domain {domain.domid} is suspended ({domain.shutdown}): left to whoever saves or moves it"
+        yield Note(life.address, "suspended", what)
+        return
     preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
     by_customer = domain.shutdown == "poweroff"
     if life.monitored and not (by_customer and preserved):
@@ -207,28 +224,43 @@ def _after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
     starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
     # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
     stays_off = by_customer and domu.state == "running" and not starts
-    steps: tuple[Step, ...] = (
+    yield _destroyed(
+        life,
+        domain,
         Remember(domu.uuid, "powered-off", "yes" if stays_off else "no"),
-        Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0),
+        before={"state": f"shut down ({domain.shutdown})", "domid": domain.domid},
+        after={"state": "halted", "by": "customer" if by_customer else "guest"},
+        reason="powered_off" if by_customer else "domain_not_running",
     )
-    yield Change(
+    if starts:
+        yield _create(life, cause="corrective")
+
+
+def _destroyed(
+    life: Life,
+    domain: Domain,
+    *first: Step,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    reason: str,
+) -> Change:
+    """The end of a domain in which no guest runs any more, or never did."""
+    return Change(
         address=life.address,
         actions=("update",),
         cause="corrective",
         impact="none",
         phase=Phase.REMOVE,
-        steps=steps,
+        steps=(*first, Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0)),
         fingerprint=(life.fact("domain"),),
-        before={"state": f"shut down ({domain.shutdown})", "domid": domain.domid},
-        after={"state": "halted", "by": "customer" if by_customer else "guest"},
+        before=before,
+        after=after,
         counts=(life.address,),
-        expect=((f"domain:{domu.uuid}", ""),),
-        reason="powered_off" if by_customer else "domain_not_running",
-        uuid=domu.uuid,
+        expect=((f"domain:{life.domu.uuid}", ""),),
+        reason=reason,
+        uuid=life.domu.uuid,
         domid=domain.domid,
     )
-    if starts:
-        yield _create(life, cause="corrective")
 
 
 def _adopt(life: Life, domain: Domain) -> Change:
@@ -307,9 +339,8 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
     steps: list[Step] = []
     if domain is not None:
         steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
-    path = config_path(domu.name)
-    if life.observed.files[path] is not None:
-        steps.append(RemoveFile(path))
+    paths = sorted({config_path(domu.name), config_path(owned.name)})
+    steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu)]
     steps.append(Remember(domu.uuid, "released"))
     kept = sorted(owned.disks)
     yield Change(

@@ -169,11 +169,14 @@ def _diff(
     guard: Guard,
     strangers: list[str],
     names: Mapping[str, str],
-) -> Iterator[Change]:
+) -> Iterator[Change | Note]:
     observed = situation.observed
     loaded = observed.guard
     script, what = _script(guard, observed)
     if not script:
+        for port in strangers:
+            what = "is no vif and no declared uplink: declare it in host.yaml, or take it off the bridge"
+            yield Note(f"port.{port}", "undeclared_port", what)
         return
     touched = _touched(loaded, guard)
     first = loaded is None

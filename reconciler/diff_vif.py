@@ -108,9 +108,11 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
     if broken or not same or (port is not None and port.bridge != vif.bridge):
         if same:
             slot = replace(slot, cause="corrective")
-        yield slot.change(
+        change = slot.change(
             ("delete", "create"), vif=vif, early=(_detach(domain, there),), steps=(_attach(domain, vif),)
         )
+        # A port on no bridge has no network to lose.
+        yield replace(change, impact="none") if port is None else change
         return
     limit = (_set_rate(there, vif),) if there.rate != vif.rate else ()
     # Two ports of an HVM guest share one MAC, which one locked port would keep from the other.

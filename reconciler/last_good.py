@@ -61,7 +61,8 @@ def advanced(
 ) -> LastGood:
     """What counts as last applied after a pass: git's specification, except for objects that could not get there.
 
-    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had, if anything.
+    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had, and what
+    never got there is not among it.
     Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten. `addressed`: the guard
     is as git wants it, so that what their vifs may send from is git's already, whatever else waits.
     """
@@ -69,9 +70,10 @@ def advanced(
     behind = set(unsettled)
     kept: dict[str, DomU] = {domu.uuid: domu for domu in found.retained}
     for domu in (*found.wanted, *found.tombstones):
-        if domu.name in behind and domu.uuid in before:
+        if domu.name in behind:
             follows = addressed and domu.state != "absent"
-            kept[domu.uuid] = _addressed(before[domu.uuid], domu) if follows else before[domu.uuid]
+            if domu.uuid in before:
+                kept[domu.uuid] = _addressed(before[domu.uuid], domu) if follows else before[domu.uuid]
         elif domu.state != "absent":
             kept[domu.uuid] = domu
     domus = tuple(sorted(kept.values(), key=lambda domu: domu.name))
@@ -79,6 +81,9 @@ def advanced(
 
 
 def _addressed(before: DomU, wanted: DomU) -> DomU:
-    addresses = {vif.index: vif.addresses for vif in wanted.vifs}
-    vifs = tuple(replace(vif, addresses=addresses.get(vif.index, vif.addresses)) for vif in before.vifs)
+    """What was applied, with git's addresses; those of another bridge come with the replug that brings the vif there."""
+    addresses = {(vif.index, vif.bridge): vif.addresses for vif in wanted.vifs}
+    vifs = tuple(
+        replace(vif, addresses=addresses.get((vif.index, vif.bridge), vif.addresses)) for vif in before.vifs
+    )
     return replace(before, vifs=vifs)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from reconciler.ledger import Ledger
-from reconciler.plan import IMPACTS, Change, Impact
+from reconciler.plan import IMPACTS, Change, Impact, Phase
 from reconciler.scope import Situation
 from state.desired import Desired, DomU
 
@@ -53,6 +53,10 @@ def _judge(
         return replace(change, when="approval", reason="report_only")
     removal = change.reason == "tombstone"
     owned = ledger.get(change.uuid or "")
+    arrives = domu is not None and domu.moved_from is not None and owned is None
+    if not policy.by_hand and arrives and change.phase is Phase.ADD:
+        # Whether it has ended where it came from is for a human to know.
+        return replace(change, when="approval", reason="move")
     if removal and owned is not None and (owned.protect or (domu is not None and domu.protect)):
         return replace(change, blocked="protected: needs an approval", reason="protected")
     if (why := over_limit.get("absent" if removal else "detach" if _detaches(change) else "")) is not None:

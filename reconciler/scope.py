@@ -60,9 +60,12 @@ def scope(situation: Situation) -> Scope:
     specified = {domu.uuid for domu in domus}
     for uuid, owned in sorted(situation.ledger.items(), key=lambda item: item[1].name):
         if uuid not in specified:
-            note, keeps_converging = _without_file(situation, uuid, owned.name)
-            notes.append(note)
             before = situation.applied.get(uuid)
+            # The ledger knows the name it was last started under, which a rename does not change.
+            note, keeps_converging = _without_file(
+                situation, uuid, owned.name if before is None else before.name
+            )
+            notes.append(note)
             if before is not None:
                 (wanted if keeps_converging else retained).append(before)
     retained += [

@@ -27,6 +27,7 @@ class Vif:
     rate: tuple[int, int] | None
     rate_text: str | None  # as xl.cfg takes it
     guard: Literal["audit", "enforce"]
+    shared: tuple[Address, ...] = ()  # those that others may have as well
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class DomU:
     vnc: Vnc | None
     on_crash: str
     file: str
+    moved_from: str | None = None  # the host that it leaves for this one
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class StaleStaging:
     """A staged configuration whose domain is gone: a later domain of that domid and uuid would get it."""
 
     path: str
+    uuid: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +191,9 @@ def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], t
                 staged=None if path is None else files.read_text(path),
             )
         )
-    return tuple(domains), tuple(StaleStaging(path) for path in sorted(staged.values()))
+    return tuple(domains), tuple(
+        StaleStaging(path, uuid) for (_, uuid), path in sorted(staged.items(), key=lambda item: item[1])
+    )
 
 
 def _same(saved: SavedDomain | None, uuid: str) -> SavedDomain | None:

@@ -95,6 +95,7 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
         vnc=None if vnc is None else Vnc(address_text(vnc.listen), vnc.display, vnc.password_secret),
         on_crash=spec.on_crash,
         file=file,
+        moved_from=document.metadata.placement.from_,
     )
 
 
@@ -108,6 +109,7 @@ def _vif(index: int, vif: VifDocument, host: HostDocument) -> Vif:
         rate=None if vif.rate is None else parse_rate(vif.rate),
         rate_text=vif.rate,
         guard=vif.guard or host.spec.guard.mode,
+        shared=tuple(address for address in vif.addresses() if address in vif.shared()),
     )
 
 

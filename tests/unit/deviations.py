@@ -192,8 +192,8 @@ def _changed(domain: Domain, key: str, value: Any) -> Domain:
         return replace(domain, saved=replace(domain.saved, **changes))
     if key == "unsaved":
         changes = {"saved": None}
-    elif key == "dying":
-        changes = {"dying": True}
+    elif key in {"dying", "paused"}:
+        changes = {key: True}
     return replace(domain, **changes)
 
 

@@ -97,7 +97,7 @@ def test_everything_is_read_at_once() -> None:
     assert [vif.interface for vif in seen.domains[0].vifs] == ["vm01", "vif1.1"]
     assert seen.domains[0].staged == "staged\n"
     assert seen.domains[1].staged is None
-    assert seen.stale == (StaleStaging(STALE),)
+    assert seen.stale == (StaleStaging(STALE, STALE.split(".")[2]),)
     assert seen.files == {"/a": "text", "/b": None}
     assert seen.images == {"/a": FileStat("file", 1, 2, 4), "/c": None}
     assert seen.holders == {"/a": "loop0"}

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler.converge import Done, Outcome
-from reconciler.diff import changed_facts, make_plan
+from reconciler.diff import make_plan
 from reconciler.last_good import LastGood
 from reconciler.plan import Change, Phase, Plan, Source
 from reconciler.plan_document import Document, plan_document
@@ -203,19 +203,6 @@ def test_an_object_that_is_changed_twice_is_compared_change_by_change() -> None:
     restart = {"git": {"vm01": {}}, "live": {"vm01": {"shutdown": "crash", "monitor": "dead"}}}
 
     assert restricted(plan(restart), document(restart)) == plan(restart)
-
-
-def test_the_facts_that_moved_are_told_by_name() -> None:
-    change = next(each for each in plan(MEMORY).changes if each.address == "domu.vm01")
-    uuid = change.uuid
-
-    assert changed_facts(change, situation(MEMORY)) == ()
-    assert changed_facts(change, situation({**MEMORY, "live": {"vm01": {"memory": "128"}}})) == (
-        f"memory:{uuid} was 256, is 128",
-    )
-    assert f"domain:{uuid} was 1, is absent" in changed_facts(
-        change, situation({**MEMORY, "live": {"vm01": {"gone": "yes"}}})
-    )
 
 
 # ---------------------------------------------------------------- how a pass ended

@@ -84,7 +84,7 @@ def domu_words(name: str, words: Words) -> Words:
         "boot": {"run": {"kernel": "/srv/xen/vmlinuz", "cmdline": "root=/dev/xvda ro"}},
         **words,
     }
-    metadata = {key: spec.pop(key) for key in ("uuid",) if key in spec}
+    metadata = {key: spec.pop(key) for key in ("uuid", "placement") if key in spec}
     spec["vifs"] = [
         _without_none({**_vif(name, index), **(each or {})})
         for index, each in enumerate(spec.get("vifs", [{}]))
@@ -206,7 +206,7 @@ class World:
             images={path: self.images.get(path) for path in seen.images},
             holders=dict(self.holders),
             monitors=tuple(sorted(self.monitors)),
-            stale=tuple(StaleStaging(path) for path in self.stale),
+            stale=tuple(StaleStaging(path, path.split(".")[2]) for path in self.stale),
             free_memory_mib=self.free_memory_mib,
             foreign=Foreign(dict(self.foreign)),
         )
