@@ -13,6 +13,7 @@ from schemas.address import address_text
 from state.desired import Address, DomU
 from state.observed import Domain
 
+PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
 REFUSALS = frozenset({"claim_conflict", "name_taken"})
 
 
@@ -98,6 +99,8 @@ def _conflict(domu: DomU, situation: Situation, found: Scope) -> str | None:
     for other in (*found.retained, *held):
         if other.uuid != domu.uuid and (what := _shared_claim(domu, other)) is not None:
             return f"{what} is still {other.name}'s, which is alive though git no longer gives it that"
+    if (taken := _of_the_segment(domu, situation)) is not None:
+        return taken
     mine = {vif.mac for vif in domu.vifs}
     names = {vif.name for vif in domu.vifs}
     managed = {each.uuid for each in (*found.wanted, *found.tombstones, *found.retained)}
@@ -107,6 +110,25 @@ def _conflict(domu: DomU, situation: Situation, found: Scope) -> str | None:
         for vif in domain.vifs:
             if vif.mac in mine or vif.interface in names:
                 return f"{vif.mac} ({vif.interface}) is in use by {domain.name}, which is not managed here"
+    return None
+
+
+def _of_the_segment(domu: DomU, situation: Situation) -> str | None:
+    """What belongs to dom0 itself, or is seen behind an uplink: given to a guest, nobody would reach its owner."""
+    observed = situation.observed
+    domain = observed.by_uuid.get(domu.uuid)
+    has = {vif.mac for vif in domain.vifs} if domain is not None else set()
+    uplinks = {uplink for _, ports in situation.desired.host.bridges for uplink in ports}
+    owners = {link.mac: link.name for link in observed.links.values() if link.mac != PORT_MAC}
+    behind = {entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static}
+    for vif in domu.vifs:
+        if vif.mac in owners:
+            return f"MAC {vif.mac} is dom0's own ({owners[vif.mac]})"
+        if vif.mac in behind and vif.mac not in has:
+            return f"MAC {vif.mac} is in use behind {behind[vif.mac]}"
+        for interface, own in observed.addresses:
+            if any(_overlap(address, own) for address in vif.addresses):
+                return f"address {address_text(own)} is dom0's own ({interface})"
     return None
 
 

@@ -13,7 +13,7 @@ from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.granted import granted
-from reconciler.hotplug import diff_hotplug, diff_templates
+from reconciler.hotplug import diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
@@ -110,9 +110,11 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
-        if life.owned is not None:
+        # Where somebody else has the former name now, the file is his and is written over.
+        if life.owned is not None and life.owned.name not in {each.name for each in situation.desired.domus}:
             yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
+        yield from diff_old_templates(domu, observed, before)
     yield from diff_disks(domu, domain, observed, life.owned)
     # Without a saved configuration it is being made, and nothing of it is known yet.
     if domain is not None and domain.running and domain.saved is not None and domu.state == "running":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reconciler.diff_config import is_of
+from reconciler.hotplug import template_path
 from reconciler.ledger import Owned
 from reconciler.plan import Cause, Change, Note, Phase
 from reconciler.render_xl import config_path
@@ -45,6 +46,8 @@ class Life:
         known = {self.domu.name, self.owned and self.owned.name, self.before and self.before.name}
         paths = {config_path(name) for name in known if name}
         others = sum(1 for names in self.others if known & names)
+        if self.owned is None and len(self.observed.monitors) > len(self.others):
+            return True  # started by hand, under whatever name: one of them may be about to bring it back
         return sum(1 for path in self.observed.monitors if path in paths) > others
 
     @property
@@ -341,6 +344,9 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
     paths = sorted({config_path(domu.name), config_path(owned.name)})
     steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu)]
+    vifs = (*domu.vifs, *(() if life.before is None else life.before.vifs))
+    templates = sorted({template_path(domu, vif) for vif in vifs})
+    steps += [RemoveFile(path) for path in templates if life.observed.files.get(path) is not None]
     steps.append(Remember(domu.uuid, "released"))
     kept = sorted(owned.disks)
     yield Change(

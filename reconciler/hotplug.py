@@ -52,6 +52,40 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Itera
             )
 
 
+def diff_old_templates(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[Change]:
+    """The changes that take away templates of vifs that have a name now, or are gone.
+
+    A guest that comes back with its old configuration would be given by one what is somebody else's by now. As long
+    as a vif without a name lives there, its template stays: what becomes of that one is for its replug to say.
+    """
+    domain = observed.by_uuid.get(domu.uuid)
+    live = () if domain is None else domain.vifs
+    unnamed = {vif.index for vif in domu.vifs if vif.name is None}
+    unnamed |= {each.index for each in live if each.interface == f"vif{each.domid}.{each.index}"}
+    for vif in {
+        each.index: each for each in (*domu.vifs, *(before.vifs if before is not None else ()))
+    }.values():
+        path = template_path(domu, vif)
+        found = observed.files.get(path)
+        if vif.index in unnamed or found is None:
+            continue
+        yield Change(
+            address=f"file.{path}",
+            actions=("delete",),
+            cause="intentional",
+            impact="none",
+            phase=Phase.PREPARE,
+            steps=(RemoveFile(path),),
+            fingerprint=((f"file:{path}", digest(found)),),
+            before={"digest": digest(found)},
+            after={},
+            counts=(f"domu.{domu.name}",),
+            inverse=(WriteFile(path, found, 0o600),),
+            layer=("file",),
+            uuid=domu.uuid,
+        )
+
+
 def diff_hotplug(observed: Observed, *, first: bool) -> Iterator[Change]:
     """The change that puts our hotplug script in its place; `first`: nothing was ever applied here."""
     found = observed.files[PATH]

@@ -138,7 +138,7 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     """What of the file system matters to a plan from these."""
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]
     names = {domu.name for domu in domus} | {each.name for each in owned.values()}
-    templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs if vif.name is None}
+    templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs}
     return Interest(
         files=(
             HOTPLUG_PATH,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from typing import Any
 
+from schemas.address import Address
 from state.run import ReadError, Runner, read
 
 
@@ -51,6 +53,7 @@ class FdbEntry:
 LINKS = ("ip", "-j", "-d", "link", "show")
 PORTS = ("bridge", "-j", "-d", "link", "show")
 FDB = ("bridge", "-j", "fdb", "show")
+ADDRESSES = ("ip", "-j", "address", "show")
 
 
 def parse_links(text: str) -> Mapping[str, Link]:
@@ -132,6 +135,26 @@ def parse_fdb(text: str) -> tuple[FdbEntry, ...]:
         raise ReadError(f"bridge fdb: an entry is not as expected: {exc!r}") from exc
 
 
+def parse_addresses(text: str) -> tuple[tuple[str, Address], ...]:
+    """(interface, address) of all that dom0 itself answers to, in `ip -j address show`, sorted.
+
+    Raises:
+        ReadError: not the JSON that iproute2 writes.
+
+    Source: ip-address(8), iproute2 6.1.
+    """
+    try:
+        found = [
+            (entry["ifname"], ip_network(each["local"]))
+            for entry in _entries("ip address", text)
+            for each in entry["addr_info"]
+            if "local" in each
+        ]
+        return tuple(sorted(found, key=lambda each: (each[0], each[1].version, each[1])))
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ReadError(f"ip address: an entry is not as expected: {exc!r}") from exc
+
+
 def _entries(tool: str, text: str) -> Iterable[Mapping[str, Any]]:
     try:
         entries = json.loads(text)
@@ -158,6 +181,15 @@ def read_ports(runner: Runner) -> Mapping[str, Port]:
         ReadError: bridge failed or printed something else.
     """
     return parse_ports(read(runner, PORTS))
+
+
+def read_addresses(runner: Runner) -> tuple[tuple[str, Address], ...]:
+    """The addresses of dom0 itself, by interface.
+
+    Raises:
+        ReadError: ip failed or printed something else.
+    """
+    return parse_addresses(read(runner, ADDRESSES))
 
 
 def read_fdb(runner: Runner) -> tuple[FdbEntry, ...]:

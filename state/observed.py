@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from schemas.address import Address
 from state import links, nft, xenstore, xl
 from state.files import USERDATA, Files, FileStat
 from state.foreign import Foreign, read_foreign
@@ -76,6 +77,7 @@ class Observed:
     stale: tuple[StaleStaging, ...] = ()
     free_memory_mib: int = 0
     foreign: Foreign = field(default_factory=Foreign)
+    addresses: tuple[tuple[str, Address], ...] = ()  # dom0's own, by interface
     by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -128,6 +130,7 @@ def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
         stale=stale,
         free_memory_mib=xl.parse_info(read(runner, xl.INFO)).free_memory_mib,
         foreign=read_foreign(runner, files),
+        addresses=links.read_addresses(runner),
     )
 
 

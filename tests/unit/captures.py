@@ -79,6 +79,7 @@ def take_xen(situation: str, *, long: bool = True) -> None:
 
 def take_network(situation: str) -> None:
     take(f"ip-link-{IPROUTE}-{situation}.json", *links.LINKS)
+    take(f"ip-address-{IPROUTE}-{situation}.json", *links.ADDRESSES)
     take(f"bridge-link-{IPROUTE}-{situation}.json", *links.PORTS)
     take(f"bridge-fdb-{IPROUTE}-{situation}.json", *links.FDB)
 

@@ -14,6 +14,7 @@ from reconciler.render_xl import config_path, render_xl
 from reconciler.scope import Situation
 from schemas.scalars import parse_rate
 from state.desired import DomU
+from state.links import FdbEntry
 from state.nft import LoadedTable
 from state.observed import Domain
 from state.xenstore import BackendVif
@@ -130,6 +131,16 @@ def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
         world.plug(vif, locked=False, lldp=False)
 
 
+def _addresses(world: World, addresses: Mapping[str, list[str]]) -> None:
+    world.addresses += [(interface, text) for interface, texts in addresses.items() for text in texts]
+
+
+def _seen(world: World, macs: Mapping[str, list[str]]) -> None:
+    world.fdb |= {
+        FdbEntry(port, mac, static=False, sticky=False) for port, learned in macs.items() for mac in learned
+    }
+
+
 def _foreign(world: World, rules: Mapping[str, str]) -> None:
     world.foreign |= rules
 
@@ -146,6 +157,8 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "guard": _guard,
     "strangers": _strangers,
     "foreign": _foreign,
+    "addresses": _addresses,
+    "seen": _seen,
 }
 _LEDGER_WORDS = {"owned", "powered_off", "protect", "disks"}
 _SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}

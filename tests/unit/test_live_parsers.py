@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ PARSERS: dict[str, Callable[[str], object]] = {
     "xl-info": xl.parse_info,
     "xenstore-ls": xenstore.parse_vifs,
     "ip-link": links.parse_links,
+    "ip-address": links.parse_addresses,
     "bridge-link": links.parse_ports,
     "bridge-fdb": links.parse_fdb,
     "nft-list-table": nft.parse_table,
@@ -34,7 +36,7 @@ TEXTS = [
     for tool in PARSERS
     for name in sorted({each for each in names("*") if each.startswith(tool)})
 ]
-JSON_TOOLS = ("xl-list-long", "ip-link", "bridge-link", "bridge-fdb")
+JSON_TOOLS = ("xl-list-long", "ip-link", "ip-address", "bridge-link", "bridge-fdb")
 OTHERS: tuple[Any, ...] = (None, 7, -1.5, "text", True, [], ["x"], {}, {"x": []})
 JSON_TEXTS = [(tool, name) for tool, name in TEXTS if tool in JSON_TOOLS]
 
@@ -362,6 +364,15 @@ def test_links_are_read_with_their_bridge_and_kind() -> None:
     )
     assert (found["xenbr0"].kind, found["xenbr0"].bridge) == ("bridge", None)
     assert (found["lo"].kind, found["lo"].mtu) == ("", 65536)
+
+
+def test_the_addresses_that_dom0_itself_answers_to_are_read_by_interface() -> None:
+    found = links.parse_addresses(capture("ip-address-6.1.0-two-guests.json"))
+
+    assert ("xenbr0", ip_network("172.16.39.2")) in found
+    assert ("xenbr0", ip_network("2001:db8:39::2")) in found
+    assert ("lo", ip_network("127.0.0.1")) in found
+    assert list(found) == sorted(found, key=lambda each: (each[0], each[1].version, each[1]))
 
 
 def test_a_port_forwards_the_groups_of_its_mask() -> None:

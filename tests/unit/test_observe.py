@@ -35,6 +35,7 @@ TWO = {
     xl.INFO: "xl-info-4.17.7.txt",
     xenstore.LIST_VIFS: "xenstore-ls-4.17.7-two-guests.txt",
     links.LINKS: "ip-link-6.1.0-two-guests.json",
+    links.ADDRESSES: "ip-address-6.1.0-two-guests.json",
     links.PORTS: "bridge-link-6.1.0-one-locked.json",
     links.FDB: "bridge-fdb-6.1.0-one-locked.json",
     nft.LIST_TABLE: "nft-list-table-1.0.6-three-bindings.txt",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
 from typing import Any, TypeVar
 
 from reconciler.diff_guard import Held, make_guard
@@ -192,6 +193,7 @@ class World:
     free_memory_mib: int = 8192
     ledger: dict[str, Owned] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
+    addresses: list[tuple[str, str]] = field(default_factory=list)
 
     def observed(self, seen: Interest) -> Observed:
         """The host as `observe` would give it, with a key for all that was asked for."""
@@ -209,6 +211,7 @@ class World:
             stale=tuple(StaleStaging(path, path.split(".")[2]) for path in self.stale),
             free_memory_mib=self.free_memory_mib,
             foreign=Foreign(dict(self.foreign)),
+            addresses=tuple((interface, ip_network(text)) for interface, text in self.addresses),
         )
 
     def bridge(self, name: str, uplinks: Iterable[str]) -> None:
