@@ -46,7 +46,11 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Itera
         )
         found = observed.files[path]
         if found != text:
-            cause: Cause = "corrective" if before is not None and vif in before.vifs else "intentional"
+            cause: Cause = (
+                "corrective"
+                if before is not None and before.state != "absent" and vif in before.vifs
+                else "intentional"
+            )
             yield replace(
                 _file_change(path, found, text, 0o600, cause), counts=(f"domu.{domu.name}",), uuid=domu.uuid
             )
