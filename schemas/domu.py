@@ -66,8 +66,10 @@ class Vif(Model):
     """The MAC address. Example: 00:16:3e:7c:1f:6e. A change replugs the vif (link)."""
     bridge: InterfaceName
     """A bridge of the host. Example: xenbr0. A change replugs the vif (link)."""
-    ips: list[Annotated[Any, BeforeValidator(_ip_item), PlainSerializer(_ip_plain)]] = []
-    """Addresses and prefixes the guest may use. Default: none, only DHCP and DAD may be sent. A change costs nothing."""
+    ips: Annotated[
+        list[Annotated[Any, BeforeValidator(_ip_item), PlainSerializer(_ip_plain)]], Field(max_length=256)
+    ] = []
+    """Addresses and prefixes the guest may use, at most 256. Default: none, only DHCP and DAD may be sent. A change costs nothing."""
     rate: Rate | None = None
     """Limit from guest to network, as xl takes it. Example: 10Mb/s. Default: none. A change costs nothing."""
     guard: GuardMode | None = None

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from state.run import ReadError, Runner
-from state.source import NOBODY, as_user, git_environment
+from state.source import as_user, git_environment
 
 MIRROR = "/var/lib/domgit/mirror"
 USER = "domgit"
@@ -62,6 +62,9 @@ class Remote:
     identity: str = "/etc/domgit/deploykey"  # ssh: our private key
     known_hosts: str = "/etc/domgit/known_hosts"  # ssh: the server's public one
     ca: str | None = None  # https: None for the system's certificates
+    user: str = (
+        USER  # who fetches and owns the mirror, when we are root; never one that other programs run as
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +130,7 @@ def fetch(runner: Runner, remote: Remote, *, attempts: int = ATTEMPTS) -> Fetche
         raise ReadError(f"{remote.url!r} is read in place, not fetched")
     if _BRANCH.fullmatch(remote.branch) is None or ".." in remote.branch:
         raise ReadError(f"{remote.branch!r} is no branch")
-    prefix = _owner(Path(remote.mirror))
+    prefix = _owner(Path(remote.mirror), remote.user)
     policy = Retrying(
         retry=retry_if_exception_type(_BusyError),
         stop=stop_after_attempt(attempts),
@@ -196,20 +199,21 @@ def _shell_safe(path: str) -> str:
     return path
 
 
-def _owner(mirror: Path) -> list[str]:
+def _owner(mirror: Path, name: str) -> list[str]:
     """The start of the child's argv. As root, makes the mirror's folder and gives it to whom the child will be.
 
     Raises:
-        ReadError: the folder is root's or somebody's who is not to write there.
+        ReadError: there is no such user, or the folder is root's or somebody's who is not to write there.
     """
     if os.geteuid() != 0:
         mirror.mkdir(parents=True, exist_ok=True)
         return []
     try:
-        entry = pwd.getpwnam(USER)
-        user, group = entry.pw_uid, entry.pw_gid
-    except KeyError:
-        user, group = NOBODY, NOBODY
+        entry = pwd.getpwnam(name)
+    except KeyError as exc:
+        command = f"useradd --system --home-dir /nonexistent --shell /usr/sbin/nologin {name}"
+        raise ReadError(f"there is no user {name!r} to fetch as (expected: {command})") from exc
+    user, group = entry.pw_uid, entry.pw_gid
     # 711: the one who fetches must get through, and has nothing to read beside the mirror.
     mirror.parent.mkdir(parents=True, exist_ok=True, mode=0o711)
     closed = next((each for each in mirror.parents if not each.stat().st_mode & stat.S_IXOTH), None)

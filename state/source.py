@@ -28,7 +28,6 @@ from state.resolve import resolve
 from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
 
 READ_TIMEOUT_S = 120.0
-NOBODY = 65534
 # Only what is named here reaches git. Protected configuration (command scope) cannot be overridden by a
 # repository's own; what executes something or follows a pointer elsewhere is off.
 _GIT_CONFIGURATION = {
