@@ -61,14 +61,17 @@ def _refusal(domu: DomU, why: str) -> Change:
 
 def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | None:
     """What a living vif keeps because taking it away is withheld: its port and MAC, and what it alone may send from."""
-    specified = {(each.uuid, vif.index) for each in situation.desired.domus for vif in each.vifs}
+    specified = {
+        (each.uuid, vif.index, vif.mac, vif.bridge) for each in situation.desired.domus for vif in each.vifs
+    }
     for domain in sorted(living, key=_domid):
         for vif in domain.vifs if not domain.dying else ():
             wanted = [each for each in domu.vifs if (domain.uuid, vif.index) != (domu.uuid, each.index)]
             if any(vif.interface == each.name or vif.mac == each.mac for each in wanted):
                 return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away is withheld"
             # Where git still has the vif, its addresses follow git at once.
-            theirs = None if (domain.uuid, vif.index) in specified else granted(situation, domain, vif)
+            follows = (domain.uuid, vif.index, vif.mac, vif.bridge) in specified
+            theirs = None if follows else granted(situation, domain, vif)
             for address in (address for each in wanted for address in each.addresses):
                 if theirs is not None and any(_overlap(address, each) for each in theirs.addresses):
                     return f"address {address_text(address)} is still {domain.name}'s: taking its vif away is withheld"

@@ -18,10 +18,11 @@ from typing import NamedTuple
 from watchdog.observers import Observer
 
 from reconciler.durable import write_whole
+from reconciler.only_writer import BusyError
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
-from reconciler.reconcile import BusyError, Dom0, Result, applied_commit, apply, forward_only, last_applied
+from reconciler.reconcile import Dom0, Result, applied_commit, apply, forward_only, last_applied
 from reconciler.watch import Nudge, folders, git_folder
 from schemas.diagnostic import SpecError
 from state.run import ReadError

@@ -8,13 +8,15 @@ from dataclasses import replace
 from reconciler.claims import REFUSALS, blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_staged
 from reconciler.diff_disk import diff_disks
-from reconciler.diff_domain import Life, diff_life, diff_tombstone
+from reconciler.diff_domain import diff_life
+from reconciler.diff_end import diff_tombstone
 from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.granted import granted
 from reconciler.hotplug import diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
+from reconciler.life import Life
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
@@ -33,7 +35,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         items += diff_tombstone(_life(situation, domu))
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
-    changes = _staged_whole(_whole(apply_policy(changes, situation, policy)))
+    changes = _staged_whole(_whole(apply_policy(changes, situation, policy)), situation)
     remaining = _remaining(found, changes, situation)
     changes = blocked_claims(changes, situation, remaining)
     guarded = without_refused(remaining, changes, situation)
@@ -114,7 +116,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         if life.owned is not None and life.owned.name not in {each.name for each in situation.desired.domus}:
             yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
-        yield from diff_old_templates(domu, observed, before)
+        yield from diff_old_templates(domu, observed)
     yield from diff_disks(domu, domain, observed, life.owned)
     # Without a saved configuration it is being made, and nothing of it is known yet.
     if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
@@ -165,7 +167,7 @@ def _whole(changes: Iterable[Change]) -> list[Change]:
     return whole
 
 
-def _staged_whole(changes: list[Change]) -> list[Change]:
+def _staged_whole(changes: list[Change], situation: Situation) -> list[Change]:
     """Nothing is staged for a domU of which a vif is to be replugged, and that is withheld.
 
     What a guest's reboot gets is the whole file, with the vif as git wants it, and that one is not bound: its
@@ -174,7 +176,7 @@ def _staged_whole(changes: list[Change]) -> list[Change]:
     withheld = {
         change.uuid: change
         for change in changes
-        if change.early and "create" in change.actions and not change.due
+        if change.early and "create" in change.actions and not (change.due and not situation.stuck)
     }
     return [
         replace(change, when="approval", reason=withheld[change.uuid].reason)
@@ -226,7 +228,9 @@ def _held(situation: Situation, changes: Sequence[Change]) -> Held:
     held = {}
     refused = {change.uuid for change in changes if change.reason in REFUSALS}
     for change in changes:
-        if not change.early or change.due or ".vif." not in change.address or change.uuid is None:
+        # In the middle of a pass nothing more is taken away: see cleared_of.
+        goes = change.due and not situation.stuck
+        if not change.early or goes or ".vif." not in change.address or change.uuid is None:
             continue
         index = int(change.address.rpartition(".")[2])
         domain = situation.observed.by_uuid.get(change.uuid)

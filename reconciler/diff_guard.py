@@ -42,7 +42,10 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
             if other is None or owners.get(other.domid) == domu.uuid:
                 bindings[binding.interface] = binding
     for binding in _unspecified(situation):
-        bindings.setdefault(binding.interface, binding)
+        specified = bindings.get(binding.interface)
+        # What is replugged in this pass is gone from this reading; a vif that stays keeps its MAC, whatever git says.
+        if specified is None or (specified.uuid == binding.uuid and specified.mac != binding.mac):
+            bindings[binding.interface] = binding
     bridges = guarded_bridges(host)
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":

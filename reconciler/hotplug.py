@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
@@ -56,7 +56,20 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Itera
             )
 
 
-def diff_old_templates(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[Change]:
+def templates_of(uuid: str, observed: Observed) -> Mapping[int, str]:
+    """The templates of one domU that are there, by the index of their vif."""
+    prefix, suffix = f"{TEMPLATES}/{uuid}.", ".nft"
+    there = (
+        path for path, text in sorted(observed.files.items()) if text is not None and path.startswith(prefix)
+    )
+    return {
+        int(index): path
+        for path in there
+        if path.endswith(suffix) and (index := path.removeprefix(prefix).removesuffix(suffix)).isdecimal()
+    }
+
+
+def diff_old_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
     """The changes that take away templates of vifs that have a name now, or are gone.
 
     A guest that comes back with its old configuration would be given by one what is somebody else's by now. As long
@@ -66,13 +79,10 @@ def diff_old_templates(domu: DomU, observed: Observed, before: DomU | None) -> I
     live = () if domain is None else domain.vifs
     unnamed = {vif.index for vif in domu.vifs if vif.name is None}
     unnamed |= {each.index for each in live if each.interface == f"vif{each.domid}.{each.index}"}
-    for vif in {
-        each.index: each for each in (*domu.vifs, *(before.vifs if before is not None else ()))
-    }.values():
-        path = template_path(domu, vif)
-        found = observed.files.get(path)
-        if vif.index in unnamed or found is None:
+    for index, path in templates_of(domu.uuid, observed).items():
+        if index in unnamed:
             continue
+        found = observed.files[path]
         yield Change(
             address=f"file.{path}",
             actions=("delete",),
@@ -84,7 +94,6 @@ def diff_old_templates(domu: DomU, observed: Observed, before: DomU | None) -> I
             before={"digest": digest(found)},
             after={},
             counts=(f"domu.{domu.name}",),
-            inverse=(WriteFile(path, found, 0o600),),
             layer=("file",),
             uuid=domu.uuid,
         )

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,14 +17,16 @@ from reconciler.diff import make_plan
 from reconciler.diff_foreign import switches
 from reconciler.execute import Disk, Hands
 from reconciler.hotplug import PATH as HOTPLUG_PATH
-from reconciler.hotplug import template_path
+from reconciler.hotplug import TEMPLATES, template_path
 from reconciler.journal import Journal
 from reconciler.last_good import LastGood, advanced
 from reconciler.lint import lint
+from reconciler.only_writer import only_writer
 from reconciler.plan import Change, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
 from reconciler.render_xl import config_path
+from reconciler.review import restricted
 from reconciler.scope import SHUTDOWN_GRACE_S, Situation, scope
 from reconciler.secret import known, masked
 from schemas.diagnostic import Diagnostic, SpecError
@@ -39,16 +39,8 @@ from state.source import Reading
 MACHINE_ID = "/etc/machine-id"
 
 
-class BusyError(Exception):
-    """Somebody else is changing this host right now."""
-
-
 class DefectError(Exception):
     """Our own plan breaks a rule that no plan may break."""
-
-
-class StaleError(Exception):
-    """The reviewed plan no longer fits: what it touches has moved."""
 
 
 @dataclass(slots=True)
@@ -138,7 +130,7 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     """What of the file system matters to a plan from these."""
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]
     names = {domu.name for domu in domus} | {each.name for each in owned.values()}
-    templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs}
+    templates = {template_path(domu, vif) for domu in domus for vif in domu.vifs if vif.name is None}
     return Interest(
         files=(
             HOTPLUG_PATH,
@@ -158,7 +150,10 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         ReadError: it cannot be read.
     """
     owned = ledger.load(dom0.paths.ledger)
-    observed = observe(dom0.runner, dom0.files, interest(desired, last, owned))
+    matters = interest(desired, last, owned)
+    old = {f"{TEMPLATES}/{name}" for name in dom0.files.names(TEMPLATES)}
+    matters = replace(matters, files=(*matters.files, *sorted(old - {*matters.files})))
+    observed = observe(dom0.runner, dom0.files, matters)
     machine = (observed.files[MACHINE_ID] or "").strip()
     if desired.host.machine_id not in {None, machine}:
         raise ReadError(
@@ -324,75 +319,3 @@ def _announcer(dom0: Dom0) -> tuple[str, Callable[[Mapping[str, Any]], None]]:
         journal.append({"apply": apply_id, "time": dom0.timestamp(), **record})
 
     return apply_id, announce
-
-
-def restricted(plan: Plan, reviewed: Document) -> Plan:
-    """The part of a fresh plan that a reviewed one allows.
-
-    What the review did not list is left out; what it listed and is done already is fine.
-
-    Raises:
-        StaleError: a listed change would now do something else, with the fields that moved.
-    """
-    if reviewed["host"]["name"] != plan.host:
-        raise StaleError(f"host: the plan is for {reviewed['host']['name']}, this is {plan.host}")
-    if reviewed["source"]["revision"] != plan.source.revision:
-        raise StaleError(
-            f"revision: the plan is for {reviewed['source']['revision']}, this would be {plan.source.revision}"
-        )
-    # One object may be changed twice in a plan, such as a domU that is cleaned up and then started again.
-    listed: dict[tuple[str, str], list[Document]] = {}
-    for each in reviewed["resource_changes"]:
-        listed.setdefault((each["address"], each["when"]), []).append(each)
-    document = plan_document(plan, timestamp="")
-    moved = []
-    allowed = []
-    for change, fresh in zip(plan.changes, document["resource_changes"], strict=True):
-        candidates = listed.get((change.address, change.when), [])
-        if not candidates:
-            continue
-        before = next((each for each in candidates if each["digest"] == fresh["digest"]), candidates[0])
-        if before["digest"] != fresh["digest"] and change.due:
-            moved += [f"{change.address}: {field}" for field in _moved_fields(before, fresh)]
-        allowed.append(change)
-    if moved:
-        raise StaleError("; ".join(moved))
-    return replace(plan, changes=tuple(allowed))
-
-
-def _moved_fields(before: Document, fresh: Document) -> Iterator[str]:
-    for name in ("uuid", "domid", "when", "commands"):
-        if before[name] != fresh[name]:
-            yield f"{name} was {_short(before[name])}, is {_short(fresh[name])}"
-    for side in ("before", "after"):
-        old, new = before["change"][side], fresh["change"][side]
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                yield f"{side}.{key} was {_short(old.get(key))}, is {_short(new.get(key))}"
-
-
-def _short(value: object) -> str:
-    text = "absent" if value is None else str(value)
-    return text if len(text) <= 100 else f"{text[:97]}..."  # noqa: PLR2004  # one line of a terminal
-
-
-@contextmanager
-def only_writer(lock: Path) -> Iterator[None]:
-    """Hold the host's lock.
-
-    Raises:
-        BusyError: somebody else holds it; said at once.
-    """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
-            raise BusyError(f"{lock} is held by process {holder}") from exc
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
-        yield
-    finally:
-        os.close(descriptor)

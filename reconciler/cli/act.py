@@ -29,7 +29,8 @@ from reconciler.plan import Plan
 from reconciler.plan_document import Document, parse_document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
-from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back, restricted
+from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back
+from reconciler.review import restricted
 
 
 @click.command("apply")

@@ -19,7 +19,9 @@ import click
 from reconciler.config import DEFAULT, Config, ConfigError, load
 from reconciler.execute import ApplyError, HostDisk
 from reconciler.journal import JournalError
-from reconciler.reconcile import BusyError, DefectError, Dom0, StaleError
+from reconciler.only_writer import BusyError
+from reconciler.reconcile import DefectError, Dom0
+from reconciler.review import StaleError
 from reconciler.secret import revealed
 from schemas.diagnostic import SpecError
 from state import mirror

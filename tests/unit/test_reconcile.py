@@ -15,20 +15,12 @@ import pytest
 from reconciler.converge import Done, Outcome
 from reconciler.diff import make_plan
 from reconciler.last_good import LastGood
+from reconciler.only_writer import BusyError, only_writer
 from reconciler.plan import Change, Phase, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
-from reconciler.reconcile import (
-    BusyError,
-    Result,
-    StaleError,
-    applied_commit,
-    forward_only,
-    goes_back,
-    only_writer,
-    restricted,
-    wanted,
-)
+from reconciler.reconcile import Result, applied_commit, forward_only, goes_back, wanted
+from reconciler.review import StaleError, restricted
 from reconciler.step import Run
 from schemas.diagnostic import Diagnostic, SpecError
 from tests.unit.deviations import situation

@@ -1,0 +1,145 @@
+"""The end of a domain: by git's word, its customer's, a crash or a tombstone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.diff_config import is_of
+from reconciler.diff_start import CREATE_TIMEOUT_S, create
+from reconciler.hotplug import templates_of
+from reconciler.life import Life, blocked_life
+from reconciler.plan import Change, Note, Phase
+from reconciler.render_xl import config_path
+from reconciler.step import Remember, RemoveFile, Run, Step, StopDomain
+from state.observed import Domain
+
+
+def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
+    """A domain that has shut down but is still there: its monitor's business while it lives, then ours."""
+    domu = life.domu
+    if domain.shutdown in {"suspend", "soft-reset", "unknown"}:
+        what = f"domain {domain.domid} is suspended ({domain.shutdown}): left to whoever saves or moves it"
+        yield Note(life.address, "suspended", what)
+        return
+    preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
+    by_customer = domain.shutdown == "poweroff"
+    if life.monitored and not (by_customer and preserved):
+        yield Note(
+            life.address,
+            "shutting_down",
+            f"domain {domain.domid} has shut down ({domain.shutdown}): its monitor acts",
+        )
+        return
+    if domain.shutdown in {"crash", "watchdog"} and domu.on_crash == "preserve":
+        yield Note(
+            life.address,
+            "crashed",
+            f"domain {domain.domid} crashed and is kept as evidence (onCrash: preserve)",
+        )
+        return
+    if life.owned is None:
+        yield blocked_life(
+            life, "unmanaged", f"domain {domain.domid} has shut down and was never managed here"
+        )
+        return
+    starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
+    # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
+    stays_off = by_customer and domu.state == "running" and not starts
+    yield destroyed(
+        life,
+        domain,
+        Remember(domu.uuid, "powered-off", "yes" if stays_off else "no"),
+        before={"state": f"shut down ({domain.shutdown})", "domid": domain.domid},
+        after={"state": "halted", "by": "customer" if by_customer else "guest"},
+        reason="powered_off" if by_customer else "domain_not_running",
+    )
+    if starts:
+        yield create(life, cause="corrective")
+
+
+def destroyed(
+    life: Life,
+    domain: Domain,
+    *first: Step,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    reason: str,
+) -> Change:
+    """The end of a domain in which no guest runs any more, or never did."""
+    return Change(
+        address=life.address,
+        actions=("update",),
+        cause="corrective",
+        impact="none",
+        phase=Phase.REMOVE,
+        steps=(*first, Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0)),
+        fingerprint=(life.fact("domain"),),
+        before=before,
+        after=after,
+        counts=(life.address,),
+        expect=((f"domain:{life.domu.uuid}", ""),),
+        reason=reason,
+        uuid=life.domu.uuid,
+        domid=domain.domid,
+    )
+
+
+def stop(life: Life, domain: Domain) -> Change:
+    """The shutdown of a running domU that git wants halted."""
+    domu = life.domu
+    return Change(
+        address=life.address,
+        actions=("update",),
+        cause="corrective" if life.before is not None and life.before.state == "halted" else "intentional",
+        impact="restart",
+        phase=Phase.REMOVE,
+        steps=(StopDomain(domu.uuid, domain.domid, life.grace_s),),
+        fingerprint=(life.fact("domain"),),
+        before={"state": "running"},
+        after={"state": "halted"},
+        counts=(life.address,),
+        inverse=(Run(("xl", "create", "-q", "-f", config_path(domu.name)), timeout_s=CREATE_TIMEOUT_S),),
+        expect=((f"domain:{domu.uuid}", ""),),
+        uuid=domu.uuid,
+        domid=domain.domid,
+    )
+
+
+def diff_tombstone(life: Life) -> Iterator[Change | Note]:
+    """The removal of a domU whose file says `state: absent`. Its disks are kept where they are."""
+    domu, domain, owned = life.domu, life.domain, life.owned
+    if owned is None:
+        if domain is not None:
+            yield blocked_life(
+                life, "unmanaged", f"domain {domain.domid} is not managed here: adopt it first"
+            )
+        return
+    if domain is None and life.monitored:
+        # Let go now, it would come back as nobody's.
+        yield Note(life.address, "rebooting", "no domain, but its monitor lives: it is rebooting")
+        return
+    steps: list[Step] = []
+    if domain is not None:
+        steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
+    paths = sorted({config_path(domu.name), config_path(owned.name)})
+    steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu)]
+    steps += [RemoveFile(path) for path in templates_of(domu.uuid, life.observed).values()]
+    steps.append(Remember(domu.uuid, "released"))
+    kept = sorted(owned.disks)
+    yield Change(
+        address=life.address,
+        actions=("delete",),
+        cause="intentional",
+        impact="none" if domain is None else "restart",
+        phase=Phase.REMOVE,
+        steps=tuple(steps),
+        fingerprint=(life.fact("domain"),),
+        before={"state": "running" if domain is not None else "halted", "disks": kept},
+        after={"state": "absent", "disks": f"{len(kept)} kept where they are"},
+        counts=(life.address,),
+        expect=((f"domain:{domu.uuid}", ""),),
+        reason="tombstone",
+        uuid=domu.uuid,
+        domid=None if domain is None else domain.domid,
+    )

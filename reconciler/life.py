@@ -1,0 +1,71 @@
+"""One domU's situation, and the change that says why nothing is done about it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.ledger import Owned
+from reconciler.plan import Change, Phase
+from reconciler.render_xl import config_path
+from state.desired import DomU
+from state.facts import fact
+from state.observed import Domain, Observed
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied.
+
+    `others` are the names of every other running domain, now and earlier.
+    """
+
+    domu: DomU
+    domain: Domain | None
+    owned: Owned | None
+    before: DomU | None
+    observed: Observed
+    grace_s: float
+    others: tuple[frozenset[str], ...] = ()
+
+    @property
+    def monitored(self) -> bool:
+        """Whether a monitor of this domU lives although the domU does not run.
+
+        A monitor is known by the file it was started with, and a rename leaves it that: one that another running
+        domain may have under one of its names is taken for that one's.
+        """
+        known = {self.domu.name, self.owned and self.owned.name, self.before and self.before.name}
+        paths = {config_path(name) for name in known if name}
+        others = sum(1 for names in self.others if known & names)
+        if self.owned is None and len(self.observed.monitors) > len(self.others):
+            return True  # started by hand, under whatever name: one of them may be about to bring it back
+        return sum(1 for path in self.observed.monitors if path in paths) > others
+
+    @property
+    def address(self) -> str:
+        """`domu.NAME`."""
+        return f"domu.{self.domu.name}"
+
+    def fact(self, kind: str, rest: str | None = None) -> tuple[str, str]:
+        """A fact of this domU with its present value, for fingerprints."""
+        key = f"{kind}:{self.domu.uuid if rest is None else rest}"
+        return key, fact(self.observed, key)
+
+
+def blocked_life(life: Life, reason: str, why: str) -> Change:
+    """What would be done about whether the domU runs, and is not."""
+    return Change(
+        address=life.address,
+        actions=("create",) if life.domain is None else ("update",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.CHANGE,
+        steps=(),
+        fingerprint=(),
+        before={},
+        after={},
+        counts=(life.address,),
+        reason=reason,
+        blocked=why,
+        uuid=life.domu.uuid,
+    )
