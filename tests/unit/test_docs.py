@@ -133,7 +133,7 @@ def test_reasons_of_blocked_changes_notes_and_waits_are_explained() -> None:
         reason
         for path in (ROOT / "reconciler").glob("*.py")
         for pattern in (
-            r'_blocked\(\s*life,\s*"(\w+)"',
+            r'blocked_life\(\s*life,\s*"(\w+)"',
             r'Note\(\s*(?:f"[^"]*"|[\w.]+),\s*"(\w+)"',
             r'blocked=.*?reason="(\w+)"',
             r'when="approval", reason="(\w+)"',
