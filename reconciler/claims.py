@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from reconciler.granted import granted
+from reconciler.granted import standing
 from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
 from schemas.address import address_text
-from state.desired import Address, DomU
+from state.desired import Address, DomU, Vif
 from state.observed import Domain
 
 PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
@@ -71,10 +71,10 @@ def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | N
                 return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away is withheld"
             # Where git still has the vif, its addresses follow git at once.
             follows = (domain.uuid, vif.index, vif.mac, vif.bridge) in specified
-            theirs = None if follows else granted(situation, domain, vif)
-            for address in (address for each in wanted for address in each.addresses):
-                if theirs is not None and any(_overlap(address, each) for each in theirs.addresses):
-                    return f"address {address_text(address)} is still {domain.name}'s: taking its vif away is withheld"
+            theirs = None if follows else standing(situation, domain, vif)
+            contested = (_contested(each, theirs) for each in wanted if theirs is not None)
+            if (address := next((each for each in contested if each is not None), None)) is not None:
+                return f"address {address_text(address)} is still {domain.name}'s: taking its vif away is withheld"
     return None
 
 
@@ -146,13 +146,16 @@ def _shared_claim(domu: DomU, other: DomU) -> str | None:
                 return f"MAC {vif.mac}"
             if vif.name is not None and vif.name == theirs.name:
                 return f"vif name {vif.name}"
-            for address in vif.addresses:
-                if address in vif.shared and address in theirs.shared:
-                    continue
-                if any(_overlap(address, each) for each in theirs.addresses):
-                    return f"address {address_text(address)}"
+            if (address := _contested(vif, theirs)) is not None:
+                return f"address {address_text(address)}"
     paths = {disk.path for disk in other.disks if disk.writable}
     return next((f"disk {disk.path}" for disk in domu.disks if disk.writable and disk.path in paths), None)
+
+
+def _contested(vif: Vif, theirs: Vif) -> Address | None:
+    """The first address that only one of the two may have."""
+    alone = (each for each in vif.addresses if not (each in vif.shared and each in theirs.shared))
+    return next((each for each in alone if any(_overlap(each, other) for other in theirs.addresses)), None)
 
 
 def _overlap(one: Address, other: Address) -> bool:

@@ -13,7 +13,7 @@ from reconciler.diff_end import diff_tombstone
 from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
-from reconciler.granted import granted
+from reconciler.granted import standing
 from reconciler.hotplug import diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
 from reconciler.life import Life
@@ -239,10 +239,7 @@ def _held(situation: Situation, changes: Sequence[Change]) -> Held:
         )
         if domain is None or live is None:
             continue
-        before = situation.applied.get(change.uuid)
-        vif = next((vif for vif in before.vifs if vif.index == index), None) if before is not None else None
-        if vif is None or vif.mac != live.mac:
-            vif = granted(situation, domain, live)
+        vif = standing(situation, domain, live)
         wanted = next(
             (
                 each

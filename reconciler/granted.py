@@ -51,6 +51,13 @@ def granted(situation: Situation, domain: Domain, vif: BackendVif) -> Vif | None
     )
 
 
+def standing(situation: Situation, domain: Domain, vif: BackendVif) -> Vif | None:
+    """What a vif that stays goes on with: what was last applied to it, or else what the guard has for it."""
+    before = situation.applied.get(domain.uuid)
+    applied = (each for each in (() if before is None else before.vifs) if each.index == vif.index)
+    return next((each for each in applied if each.mac == vif.mac), None) or granted(situation, domain, vif)
+
+
 def _addresses(loaded: LoadedTable, vif: BackendVif) -> Iterator[Address]:
     prefix = f'"{vif.interface}" . {vif.mac} . '
     for name in _SETS:

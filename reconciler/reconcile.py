@@ -295,6 +295,8 @@ def apply(
             )
             if last != fresh_last:
                 last_good.save(dom0.paths.last_good, fresh_last)
+                # What the next pass would do, it would plan against this.
+                after = make_plan(replace(after_situation, last=fresh_last.desired), policy)
         if plan.due:
             announce(
                 {

@@ -1,0 +1,101 @@
+"""The dom0 in memory: keeps its state, answers commands as the real tools do, refuses what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from state.run import Completed, NotInstalledError
+from tests.model.answer import Answer, Refused, unknown
+from tests.model.files import FileSystem
+from tests.model.hotplug import Hotplug
+from tests.model.links import Links
+from tests.model.nft import Nftables
+from tests.model.toolstack import Toolstack
+from tests.model.xenstore import Xenstore
+from tests.model.xl import Xl
+
+BRIDGES: Mapping[str, str] = {"xenbr0": "eth0", "xenbr1": "eth1"}
+KERNELS = ("/srv/xen/vmlinuz", "/srv/xen/vmlinuz-2", "/srv/xen/initrd.img", "/srv/xen/cd.iso")
+_UPLINK_MAC = "00:16:3e:00:39:02"
+_READS: tuple[tuple[str, ...], ...] = (
+    ("xl", "list"),
+    ("xl", "vm-list"),
+    ("xl", "info"),
+    ("xenstore-ls",),
+    ("ip", "-j"),
+    ("bridge", "-j"),
+    ("nft", "-s"),
+    ("nft", "-c"),
+    ("nft", "list"),
+    ("iptables-save",),
+    ("ip6tables-save",),
+    ("iptables-save",),
+    ("ip6tables-save",),
+)
+
+
+def changes_something(argv: Sequence[str]) -> bool:
+    """Whether a command is more than a look."""
+    return not any(tuple(argv[: len(each)]) == each for each in _READS)
+
+
+@dataclass(slots=True)
+class Host:
+    """Implements `state.run.Runner`. Its parts are there to be looked at, and for people and guests to act on."""
+
+    files: FileSystem
+    links: Links
+    nftables: Nftables
+    toolstack: Toolstack
+    xl: Xl
+    xenstore: Xenstore
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str = "",
+        timeout_s: float = 15.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
+        del timeout_s, environment
+        try:
+            answer = self._answer(argv[0], argv[1:], stdin)
+        except Refused as refused:
+            answer = refused.answer
+        return Completed(tuple(argv), answer.rc, answer.stdout, answer.stderr, 0, 0.0)
+
+    def _answer(self, tool: str, arguments: Sequence[str], stdin: str) -> Answer:
+        match tool:
+            case "xl":
+                return self.xl.xl(arguments)
+            case "xenstore-ls" | "xenstore-write" | "xenstore-rm":
+                return self.xenstore.run(tool, arguments)
+            case "ip":
+                return self.links.ip(arguments)
+            case "bridge":
+                return self.links.bridge(arguments)
+            case "nft":
+                return self.nftables.nft(arguments, stdin)
+            case "iptables-save" | "ip6tables-save" if not arguments:
+                return Answer()
+            case "iptables-save" | "ip6tables-save":
+                raise NotInstalledError(f"{tool}: No such file or directory")
+            case _:
+                raise unknown(tool, arguments)
+
+
+def make_host(secrets: Callable[[str], str] = str) -> Host:
+    """A dom0 as it was installed: bridges with their uplinks, kernels, no domain, no rule."""
+    files, links, nftables = FileSystem(secrets=secrets), Links(), Nftables()
+    toolstack = Toolstack(files, links, Hotplug(files, links, nftables))
+    files.loops, files.create_processes = toolstack.loops, toolstack.monitors
+    files.texts["/etc/machine-id"] = "0123456789abcdef0123456789abcdef\n"
+    files.texts |= dict.fromkeys(KERNELS, "any non-empty file is a kernel here\n")
+    links.add("lo", mac="00:00:00:00:00:00").up = True
+    for bridge, uplink in BRIDGES.items():
+        links.add(bridge, mac=_UPLINK_MAC, kind="bridge").up = True
+        links.enslave(links.add(uplink, mac=_UPLINK_MAC), bridge)
+        links.by_name[uplink].up = True
+    return Host(files, links, nftables, toolstack, Xl(toolstack, files), Xenstore(toolstack))
