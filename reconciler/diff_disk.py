@@ -42,7 +42,8 @@ def diff_disks(
             else ("update",),
             cause="intentional",
             impact="none",
-            phase=Phase.ADD,
+            # What its own domain has is known for ours before that is stopped: a cut in between would lose it.
+            phase=Phase.PREPARE if verdict.action == "adopt" and _has(domain, disk) else Phase.ADD,
             steps=verdict.steps,
             fingerprint=((key, found),),
             before={"identity": found} if found else {},
@@ -59,6 +60,11 @@ def diff_disks(
             uuid=domu.uuid,
             domid=None if domain is None else domain.domid,
         )
+
+
+def _has(domain: Domain | None, disk: Disk) -> bool:
+    saved = None if domain is None else domain.saved
+    return saved is not None and any(each.path == disk.path for each in saved.disks)
 
 
 def judge(
@@ -80,13 +86,8 @@ def judge(
         )
     if recorded is not None and not recorded.startswith(MAKING):
         return Verdict()
-    in_use = (
-        domain is not None
-        and domain.saved is not None
-        and any(each.path == disk.path for each in domain.saved.disks)
-    )
     ours = recorded == f"{MAKING}{found.identity}"  # linked into place just before the power went
-    if ours or disk.adopt or in_use or disk.size_bytes is None or not disk.writable:
+    if ours or disk.adopt or _has(domain, disk) or disk.size_bytes is None or not disk.writable:
         return Verdict("adopt", (Remember(domu.uuid, "disk", f"{disk.path}={found.identity}"),))
     return Verdict(
         blocked=f"{disk.path} exists already and was not made for this domU: set `adopt: true` if it is its disk"

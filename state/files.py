@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import stat
+import struct
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,8 @@ from typing import Literal, Protocol
 from state.run import ReadError
 
 USERDATA = "/var/lib/xen"
+# linux/loop.h: struct loop_info64 begins with the device and the inode of the file.
+_LOOP_GET_STATUS64, _LOOP_INFO_BYTES, _LOOP_INFO = 0x4C05, 232, struct.Struct("=QQ")
 # Configuration files are a few kilobytes; what is larger under our names is not ours.
 TEXT_LIMIT_BYTES = 1024 * 1024
 
@@ -129,14 +133,32 @@ class HostFiles:
         held = self._block_holders({path: found for path, found in there.items() if found.kind == "block"})
         for name in self.names("/sys/block"):
             backing = self.read_text(f"/sys/block/{name}/loop/backing_file")
-            found = self.stat(backing.rstrip("\n")) if backing else None
-            if found is not None and found.identity in wanted:
-                held[wanted[found.identity]] = f"/dev/{name}"
+            if backing is not None and (identity := self._backing(name, backing.rstrip("\n"))) in wanted:
+                held[wanted[identity]] = f"/dev/{name}"
         for process in self._processes():
             for identity in self._open_files(process):
                 if identity in wanted:
                     held.setdefault(wanted[identity], f"process {process}")
         return held
+
+    def _backing(self, name: str, path: str) -> str | None:
+        """The identity of a loop device's file. The path may be another mount namespace's, so the device is asked."""
+        try:
+            descriptor = os.open(self._at(f"/dev/{name}"), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            found = self.stat(
+                path
+            )  # a device that nobody can open: what its path leads to here is the best guess
+            return None if found is None else found.identity
+        try:
+            device, inode = _LOOP_INFO.unpack_from(
+                fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO_BYTES))
+            )
+        except OSError:
+            return None  # let go meanwhile
+        finally:
+            os.close(descriptor)
+        return f"{device}:{inode}"
 
     def _block_holders(self, blocks: Mapping[str, FileStat]) -> dict[str, str]:
         """Which of these block devices are mounted here, or are part of another device."""

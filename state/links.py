@@ -145,7 +145,7 @@ def parse_addresses(text: str) -> tuple[tuple[str, Address], ...]:
     """
     try:
         found = [
-            (entry["ifname"], ip_network(each["local"]))
+            (entry["ifname"], ip_network(str(each["local"])))
             for entry in _entries("ip address", text)
             for each in entry["addr_info"]
             if "local" in each

@@ -1,4 +1,4 @@
-"""Runs the tests in stages, fastest first, and closes with one count: `python -m tests [--fast]`."""
+"""Runs the tests in stages, fastest first, and closes with one count: `python -m tests [--fast | --stage NAME]`."""
 
 from __future__ import annotations
 
@@ -7,35 +7,49 @@ import subprocess
 import sys
 import time
 import xml.etree.ElementTree as ET
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "results"
+NO_TEST_COLLECTED = 5  # pytest's exit status
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One run of pytest. `inside`: in a fresh simulated dom0. `covered`: fails below the coverage that pyproject.toml asks for."""
+    """One run of pytest. `inside`: in a fresh simulated dom0; `shards`: in so many at once, each with its part."""
 
     name: str
     marks: str
     inside: bool = False
-    needs_root: bool = True
     covered: bool = False
+    shards: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How tests ended."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+
+    def __add__(self, other: Count) -> Count:
+        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+
+    def __str__(self) -> str:
+        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
 
 
 STAGES = (
-    Stage(
-        "check",
-        "not git and not netns and not dom0 and not machine and not campaign",
-        needs_root=False,
-        covered=True,
-    ),
-    Stage("git", "git", needs_root=False),
-    Stage("campaign", "campaign and not netns and not dom0 and not machine", needs_root=False),
+    Stage("check", "not git and not netns and not dom0 and not machine and not campaign", covered=True),
+    Stage("git", "git", shards=2),
+    Stage("campaign", "campaign and not netns and not dom0 and not machine"),
     Stage("packets", "netns"),
-    Stage("dom0", "dom0", inside=True),
+    # Waiting for guests takes longer than the work: two at once end in little more than half of the time.
+    Stage("dom0", "dom0", inside=True, shards=2),
     Stage("machine", "machine"),
 )
 
@@ -48,53 +62,64 @@ def main() -> int:
     options = parser.parse_args()
     stages = [stage for stage in STAGES if options.stage in {None, stage.name}][: 1 if options.fast else None]
     RESULTS.mkdir(parents=True, exist_ok=True)
-    passed = failed = skipped = 0
+    total = Count()
     for stage in stages:
-        counts = run(stage)
-        passed, failed, skipped = passed + counts[0], failed + counts[1], skipped + counts[2]
-        if counts[1]:
+        total += run(stage)
+        if total.failed:
             break
-    print(f"{passed} passed, {failed} failed, {skipped} skipped", flush=True)
-    return 1 if failed or not passed else 0
+    print(total, flush=True)
+    return 1 if total.failed or not total.passed else 0
 
 
-def run(stage: Stage) -> tuple[int, int, int]:
-    """(passed, failed, skipped) of a stage; a stage that ends without results counts as one failure."""
-    report = RESULTS / f"{stage.name}.xml"
+def run(stage: Stage) -> Count:
+    """How a stage ended. The first shard talks on the terminal, what the others said follows when they end."""
+    print(f"== {stage.name}", flush=True)
+    started = time.monotonic()
+    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(1, stage.shards)]
+    running = [_start(stage, 0, None)]
+    for shard, log in enumerate(logs, 1):
+        with log.open("w", encoding="utf-8") as file:
+            running.append(_start(stage, shard, file))
+    codes = [process.wait() for process in running]
+    for log in logs:
+        print(log.read_text(encoding="utf-8"), flush=True)
+    count = sum((_ended(stage, shard, code) for shard, code in enumerate(codes)), Count())
+    print(f"== {stage.name}: {count} in {time.monotonic() - started:.0f} s", flush=True)
+    return count
+
+
+def _start(stage: Stage, shard: int, log: IO[str] | None) -> subprocess.Popen[str]:
+    report = _report(stage, shard)
     report.unlink(missing_ok=True)
-    pytest = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-m",
-        stage.marks,
+    options: Iterable[str] = (
         f"--junitxml={report}",
         "-p",
         "no:cacheprovider",
-        "tests",
-        *(["--cov"] if stage.covered else []),
-    ]
+        f"--shard={shard}/{stage.shards}",
+    )
+    if stage.covered:
+        options = (*options, "--cov", "--cov-report=term:skip-covered")
+    pytest = [sys.executable, "-m", "pytest", "-q", "-m", stage.marks, *options, "tests"]
     argv = [sys.executable, "-m", "tests.dom0", "--", *pytest] if stage.inside else pytest
-    print(f"== {stage.name}", flush=True)
-    started = time.monotonic()
-    code = subprocess.run(argv, cwd=ROOT, check=False).returncode
-    counts = _counts(report)
-    print(f"== {stage.name}: {counts[0]} passed in {time.monotonic() - started:.0f} s", flush=True)
-    if code not in {0, 5} and counts[1] == 0:  # 5: no test was collected
-        return counts[0], 1, counts[2]
-    return counts
+    return subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log and subprocess.STDOUT, text=True)
 
 
-def _counts(report: Path) -> tuple[int, int, int]:
-    if not report.exists():
-        return 0, 0, 0
-    suite = ET.parse(report).getroot().find("testsuite")  # noqa: S314  # pytest wrote it a moment ago
-    if suite is None:
-        return 0, 0, 0
-    total, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
-    failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-    return total - failed - skipped, failed, skipped
+def _report(stage: Stage, shard: int) -> Path:
+    return RESULTS / f"{stage.name}-{shard}.xml"
+
+
+def _ended(stage: Stage, shard: int, code: int) -> Count:
+    """What pytest counted; a run that ends badly without a failed test counts as one failure."""
+    report = _report(stage, shard)
+    suite = ET.parse(report).getroot().find("testsuite") if report.exists() else None  # noqa: S314  # pytest's own
+    count = Count()
+    if suite is not None:
+        failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+        skipped = int(suite.get("skipped", 0))
+        count = Count(int(suite.get("tests", 0)) - failed - skipped, failed, skipped)
+    if code not in {0, NO_TEST_COLLECTED} and not count.failed:
+        count += Count(failed=1)
+    return count
 
 
 if __name__ == "__main__":

@@ -169,15 +169,18 @@ def test_staging_that_nobody_wants_any_more_is_taken_back(provider: Provider) ->
     assert [path.name for path in Path("/var/lib/xen").glob("userdata-d.*.xl")] == []
 
 
-def test_a_staged_configuration_of_a_dead_domain_is_purged(provider: Provider) -> None:
-    provider.domu("vm01", 1)
+def test_a_staged_configuration_of_a_dead_domain_is_purged_and_a_strangers_is_not(provider: Provider) -> None:
+    provider.domu("vm01", 1, uuid="0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11")
     provider.settled()
-    stale = Path("/var/lib/xen/userdata-d.77.0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11.xl")
-    stale.write_text("name = 'somebody else'\n")
+    ours = Path("/var/lib/xen/userdata-d.77.0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11.xl")
+    theirs = Path("/var/lib/xen/userdata-d.77.0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b99.xl")
+    for path in (ours, theirs):
+        path.write_text("name = 'somebody else'\n")
 
     assert provider.domgit("apply", "--yes").code == 0
 
-    assert not stale.exists()
+    assert not ours.exists()
+    assert theirs.exists()
 
 
 def test_a_vif_comes_goes_and_is_replugged_when_its_mac_changes(provider: Provider) -> None:

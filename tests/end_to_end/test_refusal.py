@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 from pathlib import Path
 
@@ -312,15 +311,27 @@ def test_a_stale_plan_is_refused_and_says_which_fields_moved(provider: Provider,
     assert "domu.vm01: domid was" in done.err
 
 
-def test_a_plan_of_another_commit_is_refused(provider: Provider, tmp_path: Path) -> None:
+def test_a_plan_of_another_host_or_commit_is_refused(provider: Provider, tmp_path: Path) -> None:
     provider.domu("vm01", 1)
-    provider.commit()
-    plan = tmp_path / "plan.json"
-    provider.domgit("plan", "--out", str(plan))
-    document = json.loads(plan.read_text())
-    plan.write_text(json.dumps({**document, "host": {"name": "dom0-b"}}))
+    host = (provider.root / "hosts/dom0-a/host.yaml").read_text()
+    provider.write("hosts/dom0-b/host.yaml", host.replace("dom0-a", "dom0-b"))
+    first = provider.commit()
+    other, old, edited = (tmp_path / name for name in ("other.json", "old.json", "edited.json"))
+    assert provider.domgit("plan", "--host", "dom0-b", "--out", str(other)).code == 0
+    assert provider.domgit("plan", "--out", str(old)).code == 0
+    edited.write_text(old.read_text().replace("vm01", "vm09"))
+    provider.commit("another")
 
-    assert provider.domgit("apply", "--yes", str(plan)).code == 3
+    of_host = provider.domgit("apply", "--yes", str(other), "--rev", first)
+    of_commit = provider.domgit("apply", "--yes", str(old))
+    by_editor = provider.domgit("apply", "--yes", str(edited))
+
+    assert of_host.code == 3
+    assert "the plan is for dom0-b, this is dom0-a" in of_host.err
+    assert of_commit.code == 3
+    assert f"the plan is for {first}" in of_commit.err
+    assert by_editor.code == 1
+    assert "changed since it was made" in by_editor.err
     assert domids() == {}
 
 
