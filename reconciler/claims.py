@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from reconciler.granted import standing
 from reconciler.leaving import cleared_of
+from reconciler.life import refusal
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
 from schemas.address import address_text
@@ -38,25 +39,11 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
             _blocked(change, {uuid: why for uuid, (_, why) in conflicts.items()}) for change in changes
         ]
         said = {change.uuid for change in changes if change.reason in REFUSALS}
-        changes += [_refusal(domu, why) for uuid, (domu, why) in conflicts.items() if uuid not in said]
-
-
-def _refusal(domu: DomU, why: str) -> Change:
-    return Change(
-        address=f"domu.{domu.name}",
-        actions=("update",),
-        cause="intentional",
-        impact="none",
-        phase=Phase.CHANGE,
-        steps=(),
-        fingerprint=(),
-        before={},
-        after={},
-        counts=(f"domu.{domu.name}",),
-        reason="claim_conflict",
-        blocked=why,
-        uuid=domu.uuid,
-    )
+        changes += [
+            refusal(domu, ("update",), "claim_conflict", why)
+            for uuid, (domu, why) in conflicts.items()
+            if uuid not in said
+        ]
 
 
 def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reconciler.claims import REFUSALS, blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_staged
 from reconciler.diff_disk import diff_disks
-from reconciler.diff_domain import diff_life
+from reconciler.diff_domain import diff_life, diff_protection
 from reconciler.diff_end import diff_tombstone
 from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
@@ -20,7 +20,7 @@ from reconciler.life import Life
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
-from reconciler.step import Remember, RemoveFile
+from reconciler.step import RemoveFile
 from state.desired import DomU
 from state.observed import Domain
 
@@ -123,25 +123,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         yield from diff_live(domu, domain, observed, before)
         yield from diff_vifs(domu, domain, observed, before)
         yield from diff_staged(domu, domain, observed, before)
-    if life.owned is not None and life.owned.protect != domu.protect:
-        yield _protect(life)
-
-
-def _protect(life: Life) -> Change:
-    return Change(
-        address=life.address,
-        actions=("update",),
-        cause="intentional",
-        impact="none",
-        phase=Phase.PREPARE,
-        steps=(Remember(life.domu.uuid, "protect", "yes" if life.domu.protect else "no"),),
-        fingerprint=(),
-        before={"protect": not life.domu.protect},
-        after={"protect": life.domu.protect},
-        counts=(life.address,),
-        layer=("stored",),
-        uuid=life.domu.uuid,
-    )
+    yield from diff_protection(life)
 
 
 def _whole(changes: Iterable[Change]) -> list[Change]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from reconciler.diff_end import after_shutdown, destroyed, stop
 from reconciler.diff_start import create, ours, start
@@ -76,21 +78,39 @@ def _adopt(life: Life, domain: Domain) -> Change:
 
 def _switched_on(life: Life, domain: Domain) -> Change:
     """Somebody has started it by hand since its customer switched it off: from now on it is to run again."""
-    domu = life.domu
+    change = _noted(
+        life, Remember(life.domu.uuid, "powered-off", "no"), {"powered_off": True}, {"powered_off": False}
+    )
+    return replace(
+        change,
+        cause="corrective",
+        fingerprint=(life.fact("domain"),),
+        reason="started_by_hand",
+        domid=domain.domid,
+    )
+
+
+def diff_protection(life: Life) -> Iterator[Change]:
+    """The change that makes the ledger know whether the domU is protected, so that it is without its file as well."""
+    domu, owned = life.domu, life.owned
+    if owned is not None and owned.protect != domu.protect:
+        note = Remember(domu.uuid, "protect", "yes" if domu.protect else "no")
+        # Behind what else is noted of it in the same plan.
+        yield replace(_noted(life, note, {"protect": owned.protect}, {"protect": domu.protect}), order=1)
+
+
+def _noted(life: Life, note: Remember, before: Mapping[str, Any], after: Mapping[str, Any]) -> Change:
     return Change(
         address=life.address,
         actions=("update",),
-        cause="corrective",
+        cause="intentional",
         impact="none",
         phase=Phase.PREPARE,
-        steps=(Remember(domu.uuid, "powered-off", "no"),),
-        fingerprint=(life.fact("domain"),),
-        before={"powered_off": True},
-        after={"powered_off": False},
+        steps=(note,),
+        fingerprint=(),
+        before=before,
+        after=after,
         counts=(life.address,),
         layer=("stored",),
-        reason="started_by_hand",
-        uuid=domu.uuid,
-        domid=domain.domid,
-        order=1,
+        uuid=life.domu.uuid,
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler.ledger import Owned
-from reconciler.plan import Change, Phase
+from reconciler.plan import Actions, Change, Phase
 from reconciler.render_xl import config_path
 from state.desired import DomU
 from state.facts import fact
@@ -54,9 +54,14 @@ class Life:
 
 def blocked_life(life: Life, reason: str, why: str) -> Change:
     """What would be done about whether the domU runs, and is not."""
+    return refusal(life.domu, ("create",) if life.domain is None else ("update",), reason, why)
+
+
+def refusal(domu: DomU, actions: Actions, reason: str, why: str) -> Change:
+    """A change that is listed with the reason why it is not done, and has nothing else."""
     return Change(
-        address=life.address,
-        actions=("create",) if life.domain is None else ("update",),
+        address=f"domu.{domu.name}",
+        actions=actions,
         cause="intentional",
         impact="none",
         phase=Phase.CHANGE,
@@ -64,8 +69,8 @@ def blocked_life(life: Life, reason: str, why: str) -> Change:
         fingerprint=(),
         before={},
         after={},
-        counts=(life.address,),
+        counts=(f"domu.{domu.name}",),
         reason=reason,
         blocked=why,
-        uuid=life.domu.uuid,
+        uuid=domu.uuid,
     )

@@ -9,18 +9,18 @@ from pathlib import Path
 from reconciler.render_xl import SECRET_PLACEHOLDER
 from state.run import ReadError
 
-_PLACEHOLDER = re.compile(re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", "([a-z0-9._-]+)"))
+_PLACEHOLDER = re.compile("vncpasswd=" + re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", "([a-z0-9._-]+)"))
 # VNC's own limit is eight characters; nothing that ends an xl.cfg string or starts its next key.
 _SECRET = re.compile(r"[A-Za-z0-9._+=@:/-]{1,64}")
 
 
 def revealed(text: str, secrets: Path) -> str:
-    """The text with every placeholder replaced by its secret.
+    """The text with every placeholder behind `vncpasswd=` replaced by its secret; schemas lets none stand elsewhere.
 
     Raises:
         ReadError: a secret is missing or is nothing that a configuration can hold.
     """
-    return _PLACEHOLDER.sub(lambda match: _secret(secrets / match[1]), text)
+    return _PLACEHOLDER.sub(lambda match: f"vncpasswd={_secret(secrets / match[1])}", text)
 
 
 def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:

@@ -211,6 +211,8 @@ def _path(value: object) -> str:
     # No comma, quote, backslash or blank: disk strings have no quoting at all.
     if re.fullmatch(r"(/[A-Za-z0-9._:@+-]+)+", text, re.ASCII) is None or len(text) > PATH_LIMIT:
         raise ValueError(f"{shown(text)} is no absolute path of letters, digits and . _ : @ + -")
+    if "@domgit-secret:" in text:
+        raise ValueError(f"{shown(text)} holds what stands for a secret")
     if any(part in {".", ".."} for part in text.split("/")):
         raise ValueError(f"{shown(text)} is not normalised (no '.' or '..')")
     return text
@@ -222,8 +224,8 @@ Path = Annotated[str, BeforeValidator(_path)]
 CommandLine = Annotated[
     str,
     matching(
-        r"[\x20\x21\x23-\x5b\x5d-\x7e]{0,255}",
-        "a kernel command line (at most 255 printable ASCII characters without double quotes and backslashes)",
+        r"(?!.*@domgit-secret:)[\x20\x21\x23-\x5b\x5d-\x7e]{0,255}",
+        "a kernel command line (at most 255 printable ASCII characters, no double quote, backslash or @domgit-secret:)",
     ),
 ]
 DiskDevice = Annotated[

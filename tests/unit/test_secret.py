@@ -129,3 +129,11 @@ def test_a_secret_that_would_break_out_of_its_place_is_refused_without_being_tol
         revealed(rendered(), secrets)
 
     assert value == "" or value not in str(refused.value).replace(str(secrets), "")
+
+
+def test_a_placeholder_anywhere_but_behind_the_password_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "other").write_text("topsecret\n")
+    (tmp_path / "other").chmod(0o600)
+    text = f'cmdline = "k={SECRET_PLACEHOLDER.format("other")}"\n'
+
+    assert revealed(text, tmp_path) == text
