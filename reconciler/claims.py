@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import replace
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from reconciler.granted import standing
 from reconciler.leaving import cleared_of
@@ -12,7 +13,8 @@ from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
 from schemas.address import address_text
 from state.desired import Address, DomU, Vif
-from state.observed import Domain
+from state.observed import Domain, Observed
+from state.xenstore import BackendVif
 
 PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
 REFUSALS = frozenset({"claim_conflict", "name_taken"})
@@ -27,11 +29,11 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
     changes = [*changes]
     while True:
         left = without_refused(found, changes, situation)
-        living = cleared_of(situation, changes).domains
+        taken = _taken(situation, left, cleared_of(situation, changes).domains)
         conflicts = {
             domu.uuid: (domu, why)
             for domu in left.wanted
-            if (why := _conflict(domu, situation, left) or _kept(domu, situation, living)) is not None
+            if (why := _conflict(domu, situation, taken) or _kept(domu, taken)) is not None
         }
         if not conflicts:
             return changes
@@ -46,21 +48,71 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
         ]
 
 
-def _kept(domu: DomU, situation: Situation, living: Iterable[Domain]) -> str | None:
-    """What a living vif keeps because taking it away is withheld: its port and MAC, and what it alone may send from."""
-    specified = {
-        (each.uuid, vif.index, vif.mac, vif.bridge) for each in situation.desired.domus for vif in each.vifs
-    }
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """What is taken, indexed by what is asked for: a fleet has thousands of vifs, and each of them asks.
+
+    `alive` have what git no longer gives them. `dom0s` and `behind` are MACs, with the interface that has them or
+    leads to them. `strangers` are names of unmanaged domains by MAC and port of their vifs. `living` are all vifs by
+    MAC and port; `withheld` those that go on with what they have, because taking it away waits.
+    """
+
+    specified: frozenset[str]
+    alive: tuple[DomU, ...]
+    dom0s: Mapping[str, str]
+    behind: Mapping[str, str]
+    strangers: Mapping[str, tuple[str, BackendVif]]
+    living: Mapping[str, list[tuple[Domain, BackendVif]]]
+    withheld: tuple[tuple[Domain, BackendVif, Vif], ...]
+
+
+def _taken(situation: Situation, found: Scope, living: Iterable[Domain]) -> _Taken:
+    observed, desired = situation.observed, situation.desired
+    specified = frozenset(each.uuid for each in desired.domus)
+    managed = {each.uuid for each in (*found.wanted, *found.tombstones, *found.retained)}
+    uplinks = {uplink for _, ports in desired.host.bridges for uplink in ports}
+    # Where git still has a vif, its addresses follow git at once.
+    follows = {(each.uuid, vif.index, vif.mac, vif.bridge) for each in desired.domus for vif in each.vifs}
+    strangers: dict[str, tuple[str, BackendVif]] = {}
+    for domain in sorted(observed.domains, key=_domid):
+        for vif in () if domain.uuid in managed or domain.dying else domain.vifs:
+            for key in (vif.mac, vif.interface):
+                strangers.setdefault(key, (domain.name, vif))
+    alive: defaultdict[str, list[tuple[Domain, BackendVif]]] = defaultdict(list)
+    withheld = []
     for domain in sorted(living, key=_domid):
-        for vif in domain.vifs if not domain.dying else ():
-            wanted = [each for each in domu.vifs if (domain.uuid, vif.index) != (domu.uuid, each.index)]
-            if any(vif.interface == each.name or vif.mac == each.mac for each in wanted):
+        for vif in () if domain.dying else domain.vifs:
+            alive[vif.mac].append((domain, vif))
+            alive[vif.interface].append((domain, vif))
+            if (domain.uuid, vif.index, vif.mac, vif.bridge) in follows:
+                continue
+            if (theirs := standing(situation, domain, vif)) is not None:
+                withheld.append((domain, vif, theirs))
+    return _Taken(
+        specified=specified,
+        # A domU whose file has errors is brought back to what was applied: that counts like what is left alone.
+        alive=(*found.retained, *(each for each in found.wanted if each.uuid not in specified)),
+        dom0s={link.mac: link.name for link in observed.links.values() if link.mac != PORT_MAC},
+        behind={
+            entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static
+        },
+        strangers=strangers,
+        living=alive,
+        withheld=tuple(withheld),
+    )
+
+
+def _kept(domu: DomU, taken: _Taken) -> str | None:
+    """What a living vif keeps because taking it away is withheld: its port and MAC, and what it alone may send from."""
+    for each in domu.vifs:
+        for domain, vif in (*taken.living.get(each.name or "", ()), *taken.living.get(each.mac, ())):
+            if (domain.uuid, vif.index) != (domu.uuid, each.index):
                 return f"{vif.mac} ({vif.interface}) is still {domain.name}'s: taking it away is withheld"
-            # Where git still has the vif, its addresses follow git at once.
-            follows = (domain.uuid, vif.index, vif.mac, vif.bridge) in specified
-            theirs = None if follows else standing(situation, domain, vif)
-            contested = (_contested(each, theirs) for each in wanted if theirs is not None)
-            if (address := next((each for each in contested if each is not None), None)) is not None:
+    for domain, vif, theirs in taken.withheld:
+        for each in domu.vifs:
+            if (domain.uuid, vif.index) == (domu.uuid, each.index):
+                continue
+            if (address := _contested(each, theirs)) is not None:
                 return f"address {address_text(address)} is still {domain.name}'s: taking its vif away is withheld"
     return None
 
@@ -80,42 +132,30 @@ def _blocked(change: Change, conflicts: dict[str, str]) -> Change:
     return replace(change, blocked=why, reason="claim_conflict")
 
 
-def _conflict(domu: DomU, situation: Situation, found: Scope) -> str | None:
-    specified = {each.uuid for each in situation.desired.domus}
-    # A domU whose file has errors is brought back to what was applied, so that counts like what is merely left alone.
-    held = (each for each in found.wanted if each.uuid not in specified)
-    if domu.uuid not in specified:
+def _conflict(domu: DomU, situation: Situation, taken: _Taken) -> str | None:
+    if domu.uuid not in taken.specified:
         return None
-    for other in (*found.retained, *held):
+    for other in taken.alive:
         if other.uuid != domu.uuid and (what := _shared_claim(domu, other)) is not None:
             return f"{what} is still {other.name}'s, which is alive though git no longer gives it that"
-    if (taken := _of_the_segment(domu, situation)) is not None:
-        return taken
-    mine = {vif.mac for vif in domu.vifs}
-    names = {vif.name for vif in domu.vifs}
-    managed = {each.uuid for each in (*found.wanted, *found.tombstones, *found.retained)}
-    for domain in sorted(situation.observed.domains, key=_domid):
-        if domain.uuid in managed or domain.dying:
-            continue
-        for vif in domain.vifs:
-            if vif.mac in mine or vif.interface in names:
-                return f"{vif.mac} ({vif.interface}) is in use by {domain.name}, which is not managed here"
+    if (what := _of_the_segment(domu, situation.observed, taken)) is not None:
+        return what
+    for each in domu.vifs:
+        name, vif = taken.strangers.get(each.mac) or taken.strangers.get(each.name or "") or (None, None)
+        if vif is not None:
+            return f"{vif.mac} ({vif.interface}) is in use by {name}, which is not managed here"
     return None
 
 
-def _of_the_segment(domu: DomU, situation: Situation) -> str | None:
+def _of_the_segment(domu: DomU, observed: Observed, taken: _Taken) -> str | None:
     """What belongs to dom0 itself, or is seen behind an uplink: given to a guest, nobody would reach its owner."""
-    observed = situation.observed
     domain = observed.by_uuid.get(domu.uuid)
     has = {vif.mac for vif in domain.vifs} if domain is not None else set()
-    uplinks = {uplink for _, ports in situation.desired.host.bridges for uplink in ports}
-    owners = {link.mac: link.name for link in observed.links.values() if link.mac != PORT_MAC}
-    behind = {entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static}
     for vif in domu.vifs:
-        if vif.mac in owners:
-            return f"MAC {vif.mac} is dom0's own ({owners[vif.mac]})"
-        if vif.mac in behind and vif.mac not in has:
-            return f"MAC {vif.mac} is in use behind {behind[vif.mac]}"
+        if vif.mac in taken.dom0s:
+            return f"MAC {vif.mac} is dom0's own ({taken.dom0s[vif.mac]})"
+        if vif.mac in taken.behind and vif.mac not in has:
+            return f"MAC {vif.mac} is in use behind {taken.behind[vif.mac]}"
         for interface, own in observed.addresses:
             if any(_overlap(address, own) for address in vif.addresses):
                 return f"address {address_text(own)} is dom0's own ({interface})"

@@ -22,7 +22,6 @@ from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
 from reconciler.step import RemoveFile
 from state.desired import DomU
-from state.observed import Domain
 
 
 def make_plan(situation: Situation, policy: Policy) -> Plan:
@@ -89,18 +88,8 @@ def _life(situation: Situation, domu: DomU) -> Life:
         before=situation.applied.get(domu.uuid),
         observed=situation.observed,
         grace_s=situation.grace_s,
-        others=tuple(_names(situation, each) for each in situation.observed.domains if _is_other(each, domu)),
+        running=situation.running_names,
     )
-
-
-def _is_other(domain: Domain, domu: DomU) -> bool:
-    return domain.running and domain.uuid != domu.uuid
-
-
-def _names(situation: Situation, domain: Domain) -> frozenset[str]:
-    owned, before = situation.ledger.get(domain.uuid), situation.applied.get(domain.uuid)
-    earlier = (each.name for each in (owned, before) if each is not None)
-    return frozenset((domain.name, *earlier))
 
 
 def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:

@@ -41,11 +41,7 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
             # A grant by name never reaches another domU that has the name just now.
             if other is None or owners.get(other.domid) == domu.uuid:
                 bindings[binding.interface] = binding
-    for binding in _unspecified(situation):
-        specified = bindings.get(binding.interface)
-        # What is replugged in this pass is gone from this reading; a vif that stays keeps its MAC, whatever git says.
-        if specified is None or (specified.uuid == binding.uuid and specified.mac != binding.mac):
-            bindings[binding.interface] = binding
+    bindings.update({binding.interface: binding for binding in [*_unspecified(situation, bindings)]})
     bridges = guarded_bridges(host)
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
@@ -61,18 +57,21 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
     )
 
 
-def _unspecified(situation: Situation) -> Iterator[Binding]:
-    """What living vifs of ours have been given; it counts for those that no specification speaks of."""
+def _unspecified(situation: Situation, bindings: Mapping[str, Binding]) -> Iterator[Binding]:
+    """What living vifs of ours have been given, of those that no specification speaks of."""
     for domain in situation.observed.domains:
         if domain.uuid not in situation.ledger or domain.dying:
             continue
         emulated = domain.saved is not None and domain.saved.type == "hvm"
         for there in domain.vifs:
+            known = bindings.get(there.interface)
+            # What is replugged in this pass is gone from this reading; a vif that stays keeps its MAC, whatever git says.
+            if known is not None and (known.uuid != domain.uuid or known.mac == there.mac):
+                continue
             vif = granted(situation, domain, there)
             if vif is not None:
-                addresses = vif.addresses
                 yield Binding(
-                    there.interface, vif.mac, addresses, domain.uuid, vif.index, vif.guard, emulated
+                    there.interface, vif.mac, vif.addresses, domain.uuid, vif.index, vif.guard, emulated
                 )
 
 

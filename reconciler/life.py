@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.ledger import Owned
@@ -16,7 +17,7 @@ from state.observed import Domain, Observed
 class Life:
     """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied.
 
-    `others` are the names of every other running domain, now and earlier.
+    `running` are the names of every running domain, now and earlier, by uuid.
     """
 
     domu: DomU
@@ -25,7 +26,7 @@ class Life:
     before: DomU | None
     observed: Observed
     grace_s: float
-    others: tuple[frozenset[str], ...] = ()
+    running: Mapping[str, frozenset[str]]
 
     @property
     def monitored(self) -> bool:
@@ -36,10 +37,12 @@ class Life:
         """
         known = {self.domu.name, self.owned and self.owned.name, self.before and self.before.name}
         paths = {config_path(name) for name in known if name}
-        others = sum(1 for names in self.others if known & names)
-        if self.owned is None and len(self.observed.monitors) > len(self.others):
+        others = [names for uuid, names in self.running.items() if uuid != self.domu.uuid]
+        if self.owned is None and len(self.observed.monitors) > len(others):
             return True  # started by hand, under whatever name: one of them may be about to bring it back
-        return sum(1 for path in self.observed.monitors if path in paths) > others
+        return sum(1 for path in self.observed.monitors if path in paths) > sum(
+            1 for names in others if known & names
+        )
 
     @property
     def address(self) -> str:

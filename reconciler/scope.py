@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from reconciler.ledger import Ledger
 from reconciler.plan import Note, Source
@@ -14,7 +15,7 @@ from state.observed import Observed
 SHUTDOWN_GRACE_S = 120.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Situation:
     """All that one plan is made from.
 
@@ -30,10 +31,21 @@ class Situation:
     stuck: frozenset[str] = frozenset()
     grace_s: float = SHUTDOWN_GRACE_S
 
-    @property
+    @cached_property
     def applied(self) -> Mapping[str, DomU]:
         """The last applied specifications by uuid."""
         return {} if self.last is None else {domu.uuid: domu for domu in self.last.domus}
+
+    @cached_property
+    def running_names(self) -> Mapping[str, frozenset[str]]:
+        """The names of every running domain, now and earlier, by uuid."""
+        found: dict[str, frozenset[str]] = {}
+        for domain in self.observed.domains:
+            if domain.running:
+                owned, before = self.ledger.get(domain.uuid), self.applied.get(domain.uuid)
+                earlier = (each.name for each in (owned, before) if each is not None)
+                found[domain.uuid] = frozenset((domain.name, *earlier))
+        return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,7 +132,8 @@ def told_result(result: Result) -> None:
         say(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
     waiting = result.after.summary
     if result.converged:
-        say(f"Converged. {waiting.staged} staged, {waiting.blocked} blocked.")
+        held = ", as far as errors in git allow" if result.after.errored else ""
+        say(f"Converged{held}. {waiting.staged} staged, {waiting.blocked} blocked.")
     else:
         say(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
 
