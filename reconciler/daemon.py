@@ -75,7 +75,7 @@ class Daemon:
                 "revision": result.plan.source.revision[:12],
                 "done": len(result.outcome.done),
                 "failed": len(result.outcome.failed),
-                "converged": result.converged,
+                "converged": result.exit_code == 0,
                 "ms": round((self._dom0.monotonic() - started) * 1000),
                 "next_in_s": self._interval_s,
             },
@@ -150,7 +150,7 @@ class Daemon:
             "host": result.plan.host,
             "time": self._dom0.timestamp(),
             "revision": result.plan.source.revision,
-            "converged": result.converged,
+            "converged": result.exit_code == 0,
             "summary": document["summary"],
             "last_line": last_line(document),
             "failed": [

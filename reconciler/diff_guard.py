@@ -181,6 +181,8 @@ def _diff(
             yield Note(f"port.{port}", "undeclared_port", what)
         return
     touched = _touched(loaded, guard)
+    was, becomes = _settings(situation, guard, touched)
+    closes = set(guard.closed) - _closed(loaded)
     first = loaded is None
     unchanged = situation.last is not None and situation.last.host == situation.desired.host
     corrective = unchanged and not _follows_git(situation, touched)
@@ -192,12 +194,12 @@ def _diff(
         address="guard",
         actions=("create",) if first else ("update",),
         cause="corrective" if corrective else "intentional",
-        impact="none",
+        impact="link" if closes else "none",
         phase=Phase.GUARD,
         steps=(Run(LOAD, stdin=script, timeout_s=LOAD_TIMEOUT_S),),
         fingerprint=(("guard", fact(observed, "guard")), *_let_go(situation, guard, touched)),
-        before=_shown(loaded, touched),
-        after=_wanted(guard, touched),
+        before={**_shown(loaded, touched), **was},
+        after={**_wanted(guard, touched), **becomes},
         counts=_counted(guard, touched, names, first=first or what == "rules"),
         inverse=() if loaded is None else (Run(LOAD, stdin=_undo(loaded, guard), timeout_s=LOAD_TIMEOUT_S),),
         layer=("guard",),
@@ -244,6 +246,32 @@ def _undo(loaded: LoadedTable, guard: Guard) -> str:
         for name in sorted(wanted)
     ]
     return "".join((*deletes, *adds))
+
+
+def _settings(
+    situation: Situation, guard: Guard, ports: Iterable[str]
+) -> tuple[dict[str, object], dict[str, object]]:
+    """What changes beside addresses: how vifs are guarded, and what becomes of unknown ones."""
+    loaded, last = situation.observed.guard, situation.last
+    was: dict[str, object] = {}
+    becomes: dict[str, object] = {}
+    if last is not None and last.host.unknown_vifs != guard.unknown_vifs:
+        was["unknownVifs"], becomes["unknownVifs"] = last.host.unknown_vifs, guard.unknown_vifs
+    known = {} if loaded is None else {member.split('"')[1] for member in loaded.elements.get("own_mac", ())}
+    audited = (
+        set() if loaded is None else {member.strip('"') for member in loaded.elements.get("audited", ())}
+    )
+    for binding in guard.bindings:
+        port, mode = binding.interface, "audit" if binding.interface in audited else "enforce"
+        if port in ports and port in known and mode != binding.mode:
+            was[f"{port} mode"], becomes[f"{port} mode"] = mode, binding.mode
+    return was, becomes
+
+
+def _closed(loaded: LoadedTable | None) -> set[str]:
+    """The ports that are closed already."""
+    members = frozenset() if loaded is None else loaded.elements.get("ports", frozenset())
+    return {member.split('"')[1] for member in members if member.endswith("goto refused_unknown")}
 
 
 def _touched(loaded: LoadedTable | None, guard: Guard) -> tuple[str, ...]:

@@ -61,8 +61,8 @@ def advanced(
 ) -> LastGood:
     """What counts as last applied after a pass: git's specification, except for objects that could not get there.
 
-    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had, and what
-    never got there is not among it.
+    `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had. One that
+    never got there is kept as one that does not run, if the guard has its bindings, and else not at all.
     Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten. `addressed`: the guard
     is as git wants it, so that what their vifs may send from is git's already, whatever else waits.
     """
@@ -72,7 +72,9 @@ def advanced(
     for domu in (*found.wanted, *found.tombstones):
         if domu.name in behind:
             follows = addressed and domu.state != "absent"
-            if domu.uuid in before:
+            if domu.uuid not in before and follows:
+                kept[domu.uuid] = replace(domu, state="halted")
+            elif domu.uuid in before:
                 kept[domu.uuid] = _addressed(before[domu.uuid], domu) if follows else before[domu.uuid]
         elif domu.state != "absent":
             kept[domu.uuid] = domu

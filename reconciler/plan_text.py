@@ -11,7 +11,7 @@ from reconciler.plan_document import Document
 
 _IMPACTS = {
     "none": "guest notices nothing",
-    "link": "guest's network is replugged",
+    "link": "guest's network is interrupted",
     "reboot": "guest reboots",
     "restart": "guest is shut down",
     "data": "guest's data is touched",

@@ -17,11 +17,12 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.address import Address, HostIp, Subnet, address_text, overlaps
 from schemas.diagnostic import Diagnostic, SpecError
 from schemas.network import Network
-from schemas.scalars import HostName, InterfaceName, is_good_vif_name
+from schemas.scalars import DomUName, HostName, InterfaceName, is_good_vif_name
 from state.run import HostRunner, Runner
 from state.source import Reading, read_repository
 
 _HOST_NAME: TypeAdapter[str] = TypeAdapter(HostName)
+_DOMU_NAME: TypeAdapter[str] = TypeAdapter(DomUName)
 _INTERFACE: TypeAdapter[str] = TypeAdapter(InterfaceName)
 _SUBNET: TypeAdapter[Address] = TypeAdapter(Subnet)
 _GATEWAY: TypeAdapter[Address] = TypeAdapter(HostIp)
@@ -91,6 +92,10 @@ def new_domu(
         ReadError: the checkout cannot be read.
         SpecError: it has errors, the name is taken, or no profile, network or address can be chosen.
     """
+    try:
+        _DOMU_NAME.validate_python(name)
+    except ValidationError as exc:
+        raise _refused("DG1103", exc.errors()[0]["msg"].removeprefix("Value error, ")) from exc
     reading = read_repository(runner or HostRunner(), repository=str(root), revision="WORKTREE", host=host)
     errors = tuple(each for each in reading.diagnostics if each.severity == "error")
     if errors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -49,14 +50,33 @@ def address(place: Place) -> str:
 def validated(
     model: type[M], value: Any, locate: Locate, about: str
 ) -> tuple[M | None, tuple[Diagnostic, ...]]:
-    """`value` as `model`, or everything that is wrong with it.
+    """`value` as `model`, and everything that is wrong with it; None where nothing can be made of it.
 
-    `locate` gives, for the path of a value, the document that brought it.
+    `locate` gives, for the path of a value, the document that brought it. Without its unknown keys a document may be
+    whole: what else is wrong with it is then found as well.
     """
     try:
         return model.model_validate(value), ()
     except ValidationError as exc:
-        return None, tuple(_diagnostics(exc, locate, model, about))
+        errors = exc.errors(include_url=False, include_context=False, include_input=False)
+        found = tuple(_diagnostics(exc, locate, model, about))
+        if any(error["type"] != "extra_forbidden" for error in errors):
+            return None, found
+        try:
+            return model.model_validate(_without(value, [error["loc"] for error in errors])), found
+        except (ValidationError, LookupError, TypeError):
+            return None, found
+
+
+def _without(value: Any, paths: Iterable[tuple[str | int, ...]]) -> Any:
+    """A copy of a tree without what stands at these paths."""
+    bare = deepcopy(value)
+    for path in paths:
+        inner = bare
+        for part in path[:-1]:
+            inner = inner[part]
+        del inner[path[-1]]
+    return bare
 
 
 def _diagnostics(

@@ -136,6 +136,7 @@ def _hosts(build: _Build, places: Iterable[Place | Diagnostic | None]) -> dict[s
         host, diagnostics = validated(Host, tree.value, lambda _, tree=tree: tree, address(where))  # type: ignore[misc]  # bound now
         build.add(diagnostics, f"host:{where.name}")
         if host is not None:
+            # With an unknown key it is refused as a whole; its domUs are still looked at.
             hosts[where.name] = host
             build.add(check_host(host, tree, address(where)), f"host:{where.name}")
     described = {where.name for where in places if isinstance(where, Place) and where.kind == "Host"}

@@ -7,16 +7,20 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from schemas.address import Address
 from state import links, nft, xenstore, xl
 from state.files import USERDATA, Files, FileStat
 from state.foreign import Foreign, read_foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable
-from state.run import ReadError, Runner, read
+from state.run import ReadError, Runner, TornError, read
 from state.xenstore import BackendVif
 from state.xl import SavedDomain, ShutdownReason
 
+# A domain takes some tenths of a second to come or go.
+READ_ATTEMPTS, READ_AGAIN_AFTER_S = 6, 0.1
 _STAGED = re.compile(r"userdata-d\.(?P<domid>\d+)\.(?P<uuid>[0-9a-f-]{36})\.xl")
 
 
@@ -162,9 +166,21 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
 def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
     """All domUs by domid, and staged configurations that outlived theirs.
 
+    Read again, a few times, where a domain came or went meanwhile: a guest that reboots must not stop a pass.
+
     Raises:
-        ReadError: xl or xenstore cannot be read, or a domain appeared or went while they were.
+        ReadError: xl or xenstore cannot be read, or never gave a picture that fits together.
     """
+    policy = Retrying(
+        retry=retry_if_exception_type(TornError),
+        stop=stop_after_attempt(READ_ATTEMPTS),
+        wait=wait_fixed(READ_AGAIN_AFTER_S),
+        reraise=True,
+    )
+    return policy(_observe_domains, runner, files)
+
+
+def _observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
     rows, uuids, saved = xl.read_domains(runner)
     vifs = xenstore.read_vifs(runner)
     staged = {
@@ -179,7 +195,7 @@ def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], t
     for row in rows:
         uuid = uuids.get(row.domid)
         if uuid is None:
-            raise ReadError(f"domain {row.domid} came or went while it was read")
+            raise TornError(f"domain {row.domid} came or went while it was read")
         path = staged.pop((row.domid, uuid), None)
         domains.append(
             Domain(

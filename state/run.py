@@ -36,6 +36,10 @@ class ReadError(Exception):
     """The host or the repository cannot be read: change nothing, try again."""
 
 
+class TornError(ReadError):
+    """The host changed while it was read: read again at once, it may be whole."""
+
+
 class NotInstalledError(ReadError):
     """There is no such command on this host."""
 

@@ -7,11 +7,13 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from state.run import ReadError, Runner
+from state.run import ReadError, Runner, TornError
 
 BACKEND_VIF = "/local/domain/0/backend/vif"
 LIST_VIFS = ("xenstore-ls", "-f", BACKEND_VIF)
 _LINE = re.compile(rf'{BACKEND_VIF}/(?P<domid>\d+)/(?P<index>\d+)/(?P<key>[a-z-]+) = "(?P<value>.*)"')
+# What xenstore-ls prints of a node that goes while it walks (then an empty line): every guest's reboot can do that.
+_TORN = re.compile(rf"(?:{BACKEND_VIF}[^ ]*:)?")
 _FOLDER = re.compile(rf'{BACKEND_VIF}(?:/\d+(?:/\d+)?)? = ""')
 
 
@@ -35,7 +37,8 @@ def parse_vifs(text: str) -> tuple[BackendVif, ...]:
     Folders without a `frontend` key are left-overs of dead domains and are ignored.
 
     Raises:
-        ReadError: a line is not `PATH = "VALUE"`, or a vif has no mac.
+        TornError: a vif came or went while they were listed.
+        ReadError: a line is not `PATH = "VALUE"`, or a rate is none.
 
     Source: xenstore-ls(1), tools/xenstore/xenstore_client.c, Xen 4.17.
     """
@@ -43,6 +46,8 @@ def parse_vifs(text: str) -> tuple[BackendVif, ...]:
     for line in text.splitlines():
         if match := _LINE.fullmatch(line):
             folders[int(match["domid"]), int(match["index"])][match["key"]] = match["value"]
+        elif _TORN.fullmatch(line):
+            raise TornError(f"xenstore-ls: {line!r}: a vif went while it was listed")
         elif not _FOLDER.fullmatch(line):
             raise ReadError(f"xenstore-ls: cannot read the line {line[:120]!r}")
     return tuple(
@@ -51,10 +56,12 @@ def parse_vifs(text: str) -> tuple[BackendVif, ...]:
 
 
 def _vif(domid: int, index: int, keys: Mapping[str, str]) -> BackendVif:
+    if "mac" not in keys:
+        raise TornError(f"{BACKEND_VIF}/{domid}/{index}: no mac: it came or went while it was listed")
+    mac, rate = keys["mac"].lower(), keys.get("rate", "")
     try:
-        mac, rate = keys["mac"].lower(), keys.get("rate", "")
         credit, interval = (int(part) for part in rate.split(",")) if rate else (0, 0)
-    except (KeyError, ValueError) as exc:
+    except ValueError as exc:
         raise ReadError(f"{BACKEND_VIF}/{domid}/{index}: {exc!r}") from exc
     return BackendVif(
         domid=domid,

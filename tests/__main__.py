@@ -61,7 +61,15 @@ def main() -> int:
     parser.add_argument("--stage", choices=[stage.name for stage in STAGES], help="this stage alone")
     options = parser.parse_args()
     stages = [stage for stage in STAGES if options.stage in {None, stage.name}][: 1 if options.fast else None]
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    try:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        (RESULTS / "writable").touch()
+    except PermissionError:
+        print(
+            f"tests: {RESULTS} belongs to somebody else (expected a checkout of your own, or root)",
+            file=sys.stderr,
+        )
+        return 1
     total = Count()
     for stage in stages:
         total += run(stage)

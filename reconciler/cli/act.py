@@ -132,7 +132,8 @@ def told_result(result: Result) -> None:
         say(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
     waiting = result.after.summary
     if result.converged:
-        held = ", as far as errors in git allow" if result.after.errored else ""
+        held = ", except what errors in git hold back" if result.after.errored else ""
+        held = held or (", except what is blocked or waits" if result.exit_code else "")
         say(f"Converged{held}. {waiting.staged} staged, {waiting.blocked} blocked.")
     else:
         say(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")

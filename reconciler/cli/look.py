@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,16 +42,16 @@ def drift_command(config_path: Path | None, as_json: bool) -> None:
         plan = drift_plan(machine)
     if plan is None:
         raise Failed("nothing was ever applied on this host")
+    # What is staged already waits for the guest, and is no drift.
+    plan = replace(
+        plan, changes=tuple(each for each in plan.changes if each.when != "next_guest_reboot" or each.steps)
+    )
     document = plan_document(plan, timestamp=machine.timestamp())
-    drifted = [
-        change
-        for change in document["resource_changes"]
-        if change["when"] != "next_guest_reboot" or change["commands"]
-    ]
+    drifted = document["resource_changes"]
     if as_json:
         say(json.dumps({"format_version": FORMAT_VERSION, "resource_drift": drifted}, indent=2))
     elif drifted:
-        say(plan_text({**document, "resource_changes": drifted}), nl=False)
+        say(plan_text(document), nl=False)
     else:
         say(f"No drift. {document['host']['name']} is as last applied ({plan.source.revision[:12]}).")
     if drifted:
@@ -73,7 +74,7 @@ def status_command(where: Target, as_json: bool) -> None:
     facts: dict[str, Any] = {
         "host": where.host or (plan.host if plan else None),
         "last_applied": None if last is None else last.source.revision,
-        "up_to_date": plan is not None and plan.empty and not plan.errored,
+        "up_to_date": plan is not None and plan.empty and not plan.errored and not plan.summary.blocked,
         "signatures": SIGNATURES,
     }
     if plan is not None:

@@ -83,7 +83,7 @@ def told() -> Iterator[None]:
     try:
         yield
     except SpecError as exc:
-        raise Failed(f"the repository has errors:\n{exc}") from exc
+        raise Failed(str(exc)) from exc
     except (ReadError, ConfigError, JournalError, BusyError, ApplyError, DefectError) as exc:
         raise Failed(str(exc)) from exc
     except StaleError as exc:

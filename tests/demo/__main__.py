@@ -328,8 +328,11 @@ def shell() -> int:
         "edit hosts/dom0-a/domus/vm01.yaml, git commit, domgit plan, domgit apply · nft flush ruleset, domgit drift.\n"
         "`exit` leaves nothing behind.\n"
     )
-    environment = {**os.environ, "PATH": f"{DOMGIT.parent}:{os.environ['PATH']}", "PS1": "dom0# "}
-    return subprocess.run(["bash", "--norc"], cwd=REPOSITORY, env=environment, check=False).returncode
+    path = f"{DOMGIT.parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "PS1": "dom0:\\w# ", "HISTFILE": ""}
+    # How the last command ended is no verdict on the shell.
+    subprocess.run(["bash", "--norc"], cwd=REPOSITORY, env=environment, check=False)
+    return 0
 
 
 def main() -> int:

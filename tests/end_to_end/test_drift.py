@@ -193,6 +193,21 @@ def test_a_customers_poweroff_is_his_own(settled: Provider) -> None:
     assert settled.domgit("plan", "--detailed-exitcode").code == 0
 
 
+def test_a_domu_whose_start_failed_is_no_orphan_and_no_drift(settled: Provider) -> None:
+    settled.domu("vm03", 3, boot={"run": {"kernel": "/srv/xen/no-such-kernel"}})
+    assert settled.apply().code == 1
+
+    drift = settled.domgit("drift")
+    change = settled.changes()["domu.vm03"]
+
+    assert drift.code == 0, drift.out
+    assert change["cause"] == "intentional"
+    assert "up to date    no" in settled.domgit("status").out
+    settled.domu("vm03", 3)
+    settled.settled()
+    assert "vm03" in domids()
+
+
 def test_a_domu_that_was_started_by_hand_after_its_poweroff_is_to_run_again(settled: Provider) -> None:
     booted("vm01").poweroff()
     wait_until(lambda: "---s--" in xl("list").stdout, "the poweroff")
