@@ -90,12 +90,16 @@ def _change_lines(change: Document) -> Iterator[str]:
 
 
 def _value(values: Mapping[str, Any], key: str) -> str:
-    if key not in values:
-        return "(none)"
-    value = values[key]
-    if isinstance(value, list):
-        return "[" + ", ".join(str(each) for each in value) + "]"
-    return str(value)
+    return _shown(values[key]) if key in values else "(none)"
+
+
+def _shown(value: object) -> str:
+    """A value as specifications write it, not as Python does."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_shown(each) for each in value) + "]"
+    return "none" if value is None else str(value)
 
 
 def plan_markdown(document: Document) -> str:

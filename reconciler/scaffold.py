@@ -59,6 +59,10 @@ def new_repository(
     lines = [f"  subnet: {_scalar(str(network))}"]
     if router is not None:
         lines.append(f"  gateway: {_scalar(address_text(router))}")
+    lines.append(
+        "  # What is not for guests, dom0's own addresses first: `domgit new` gives out all the rest."
+    )
+    lines.append("  # reserved: [ADDRESS or PREFIX]")
     files["networks/vps-a.yaml"] = "\n".join([_NETWORK, *lines, f"  bridge: {bridge}", ""])
     return files
 

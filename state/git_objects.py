@@ -132,7 +132,7 @@ def _commit_id(repo: git.Repo, revision: str) -> str:
             return _text(repo, [*ask, f"{name}^{{commit}}"]).strip()
         except git.CommandError:
             continue
-    raise GitError(f"{revision!r} is no commit")
+    raise GitError(f"no branch, tag or commit {revision!r}")
 
 
 def descends(repository: str, old: str, new: str) -> bool | None:
