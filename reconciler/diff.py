@@ -89,6 +89,7 @@ def _life(situation: Situation, domu: DomU) -> Life:
         observed=situation.observed,
         grace_s=situation.grace_s,
         running=situation.running_names,
+        templates=situation.templates.get(domu.uuid, {}),
     )
 
 
@@ -102,10 +103,10 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
         # Where somebody else has the former name now, the file is his and is written over.
-        if life.owned is not None and life.owned.name not in {each.name for each in situation.desired.domus}:
+        if life.owned is not None and life.owned.name not in situation.specified_names:
             yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
-        yield from diff_old_templates(domu, observed)
+        yield from diff_old_templates(domu, observed, life.templates)
     yield from diff_disks(domu, domain, observed, life.owned)
     # Without a saved configuration it is being made, and nothing of it is known yet.
     if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
@@ -175,11 +176,6 @@ def _unguarded(changes: list[Change]) -> list[Change]:
 def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:
     """The scope with the tombstones whose removal is withheld: they live on, and so do their bindings."""
     withheld = {
-        change.uuid
-        for change in changes
-        if change.reason in {"protected", "guard_exceeded"} and change.actions == ("delete",)
-    }
-    withheld |= {
         change.uuid
         for change in changes
         if change.actions == ("delete",) and change.address.startswith("domu.") and not change.due

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
+from reconciler.file_change import file_removed, file_written
 from reconciler.plan import Cause, Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT, config_path, render_xl
 from reconciler.step import RemoveFile, Run, Step, WriteFile
@@ -33,27 +35,17 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
     found = observed.files[path]
     if found == text:
         return
-    key = f"file:{path}"
-    steps: list[Step] = [WriteFile(path, text, secret_mode(domu))]
-    inverse: tuple[Step, ...] = (RemoveFile(path),)
-    if found is not None:
-        inverse = (WriteFile(path, found, secret_mode(domu)),)
-        if not found.startswith(HEADER):
-            steps.insert(0, WriteFile(f"{KEPT}/{domu.name}.cfg", found, 0o600))
+    change = file_written(path, found, text, secret_mode(domu))
+    if found is not None and not found.startswith(HEADER):
+        kept = WriteFile(f"{KEPT}/{domu.name}.cfg", found, 0o600)
+        change = replace(change, steps=(kept, *change.steps))
     unchanged = before is not None and before.state != "absent" and render_xl(before) == text
-    yield Change(
-        address=f"file.{path}",
-        actions=("create",) if found is None else ("update",),
+    yield replace(
+        change,
         cause="corrective" if unchanged else "intentional",
-        impact="none",
-        phase=Phase.PREPARE,
-        steps=tuple(steps),
-        fingerprint=((key, fact(observed, key)),),
         before={} if found is None else {"lines": _missing(found, text)},
         after={"lines": len(text.splitlines()) if found is None else _missing(text, found)},
         counts=(f"domu.{domu.name}",),
-        inverse=inverse,
-        layer=("file",),
         reason="file_differs" if unchanged else None,
         uuid=domu.uuid,
     )
@@ -69,19 +61,10 @@ def diff_old_file(domu: DomU, observed: Observed, former: str) -> Iterator[Chang
     path = config_path(former)
     if former == domu.name or not is_of(observed.files[path], domu):
         return
-    key = f"file:{path}"
-    yield Change(
-        address=f"file.{path}",
-        actions=("delete",),
-        cause="intentional",
-        impact="none",
-        phase=Phase.PREPARE,
-        steps=(RemoveFile(path),),
-        fingerprint=((key, fact(observed, key)),),
+    yield replace(
+        file_removed(path, observed.files[path]),
         before={"name": former},
-        after={},
         counts=(f"domu.{domu.name}",),
-        layer=("file",),
         reason="renamed",
         uuid=domu.uuid,
     )

@@ -7,7 +7,6 @@ from typing import Any
 
 from reconciler.diff_config import is_of
 from reconciler.diff_start import CREATE_TIMEOUT_S, create
-from reconciler.hotplug import templates_of
 from reconciler.life import Life, blocked_life
 from reconciler.plan import Change, Note, Phase
 from reconciler.render_xl import config_path
@@ -124,7 +123,7 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
     paths = sorted({config_path(domu.name), config_path(owned.name)})
     steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu)]
-    steps += [RemoveFile(path) for path in templates_of(domu.uuid, life.observed).values()]
+    steps += [RemoveFile(path) for path in life.templates.values()]
     steps.append(Remember(domu.uuid, "released"))
     kept = sorted(owned.disks)
     yield Change(

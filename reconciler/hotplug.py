@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 
+from reconciler.file_change import file_removed, file_written
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding
-from reconciler.plan import Cause, Change, Phase
+from reconciler.plan import Cause, Change
 from reconciler.render_xl import HOTPLUG_SCRIPT
-from reconciler.step import RemoveFile, WriteFile
 from state.desired import DomU, Vif
-from state.files import digest
 from state.observed import Observed
 
 PATH = f"/etc/xen/scripts/{HOTPLUG_SCRIPT}"
 TEMPLATES = "/var/lib/domgit/vifs"
+_TEMPLATE = re.compile(rf"{TEMPLATES}/(?P<uuid>[0-9a-f-]{{36}})\.(?P<index>[0-9]+)\.nft")
 
 
 @cache
@@ -51,25 +52,21 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Itera
                 if before is not None and before.state != "absent" and vif in before.vifs
                 else "intentional"
             )
-            yield replace(
-                _file_change(path, found, text, 0o600, cause), counts=(f"domu.{domu.name}",), uuid=domu.uuid
-            )
+            written = file_written(path, found, text, 0o600)
+            yield replace(written, cause=cause, counts=(f"domu.{domu.name}",), uuid=domu.uuid)
 
 
-def templates_of(uuid: str, observed: Observed) -> Mapping[int, str]:
-    """The templates of one domU that are there, by the index of their vif."""
-    prefix, suffix = f"{TEMPLATES}/{uuid}.", ".nft"
-    there = (
-        path for path, text in sorted(observed.files.items()) if text is not None and path.startswith(prefix)
-    )
-    return {
-        int(index): path
-        for path in there
-        if path.endswith(suffix) and (index := path.removeprefix(prefix).removesuffix(suffix)).isdecimal()
-    }
+def templates_by_uuid(observed: Observed) -> Mapping[str, Mapping[int, str]]:
+    """The templates that are there, by the domU's uuid and the index of the vif."""
+    found: dict[str, dict[int, str]] = {}
+    for path, text in sorted(observed.files.items()):
+        match = _TEMPLATE.fullmatch(path)
+        if match is not None and text is not None:
+            found.setdefault(match["uuid"], {})[int(match["index"])] = path
+    return found
 
 
-def diff_old_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
+def diff_old_templates(domu: DomU, observed: Observed, templates: Mapping[int, str]) -> Iterator[Change]:
     """The changes that take away templates of vifs that have a name now, or are gone.
 
     A guest that comes back with its old configuration would be given by one what is somebody else's by now. As long
@@ -79,46 +76,15 @@ def diff_old_templates(domu: DomU, observed: Observed) -> Iterator[Change]:
     live = () if domain is None else domain.vifs
     unnamed = {vif.index for vif in domu.vifs if vif.name is None}
     unnamed |= {each.index for each in live if each.interface == f"vif{each.domid}.{each.index}"}
-    for index, path in templates_of(domu.uuid, observed).items():
-        if index in unnamed:
-            continue
-        found = observed.files[path]
-        yield Change(
-            address=f"file.{path}",
-            actions=("delete",),
-            cause="intentional",
-            impact="none",
-            phase=Phase.PREPARE,
-            steps=(RemoveFile(path),),
-            fingerprint=((f"file:{path}", digest(found)),),
-            before={"digest": digest(found)},
-            after={},
-            counts=(f"domu.{domu.name}",),
-            layer=("file",),
-            uuid=domu.uuid,
-        )
+    for index, path in templates.items():
+        if index not in unnamed:
+            gone = file_removed(path, observed.files[path])
+            yield replace(gone, counts=(f"domu.{domu.name}",), uuid=domu.uuid)
 
 
 def diff_hotplug(observed: Observed, *, first: bool) -> Iterator[Change]:
     """The change that puts our hotplug script in its place; `first`: nothing was ever applied here."""
     found = observed.files[PATH]
     if found != script():
-        yield _file_change(PATH, found, script(), 0o755, "intentional" if first else "corrective")
-
-
-def _file_change(path: str, found: str | None, text: str, mode: int, cause: Cause) -> Change:
-    key = f"file:{path}"
-    return Change(
-        address=f"file.{path}",
-        actions=("create",) if found is None else ("update",),
-        cause=cause,
-        impact="none",
-        phase=Phase.PREPARE,
-        steps=(WriteFile(path, text, mode),),
-        fingerprint=((key, digest(found)),),
-        before={} if found is None else {"digest": digest(found)},
-        after={"digest": digest(text)},
-        counts=(f"file.{path}",),
-        inverse=(RemoveFile(path),) if found is None else (WriteFile(path, found, mode),),
-        layer=("file",),
-    )
+        written = file_written(PATH, found, script(), 0o755)
+        yield written if first else replace(written, cause="corrective")

@@ -17,7 +17,8 @@ from state.observed import Domain, Observed
 class Life:
     """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied.
 
-    `running` are the names of every running domain, now and earlier, by uuid.
+    `running` are the names of every running domain, now and earlier, by uuid; `templates` the paths of its vifs'
+    templates, by index.
     """
 
     domu: DomU
@@ -27,6 +28,7 @@ class Life:
     observed: Observed
     grace_s: float
     running: Mapping[str, frozenset[str]]
+    templates: Mapping[int, str]
 
     @property
     def monitored(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from reconciler.hotplug import templates_by_uuid
 from reconciler.ledger import Ledger
 from reconciler.plan import Note, Source
 from state.desired import Desired, DomU
@@ -35,6 +36,16 @@ class Situation:
     def applied(self) -> Mapping[str, DomU]:
         """The last applied specifications by uuid."""
         return {} if self.last is None else {domu.uuid: domu for domu in self.last.domus}
+
+    @cached_property
+    def specified_names(self) -> frozenset[str]:
+        """The names that git gives to domUs of this host."""
+        return frozenset(domu.name for domu in self.desired.domus)
+
+    @cached_property
+    def templates(self) -> Mapping[str, Mapping[int, str]]:
+        """See templates_by_uuid."""
+        return templates_by_uuid(self.observed)
 
     @cached_property
     def running_names(self) -> Mapping[str, frozenset[str]]:
