@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from reconciler.scope import SHUTDOWN_GRACE_S
+from reconciler.step import SHUTDOWN_GRACE_S
 
 DEFAULT = Path("/etc/domgit/domgit.toml")
 _KNOWN = {

@@ -13,11 +13,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic takes typing's own from 3.12 on
 
-from reconciler import __version__
+from reconciler import FORMAT_VERSION, __version__
 from reconciler.plan import Change, Impact, Plan, digest_of
 from reconciler.step import Step, commands
 
-FORMAT_VERSION = "1.0"
 Document = Mapping[str, Any]
 _INDEXED = re.compile(r"domu\.(?P<name>.+)\.(?P<type>vif|disk)\.(?P<index>[^.]+)")
 

@@ -27,8 +27,9 @@ from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
 from reconciler.render_xl import config_path
 from reconciler.review import restricted
-from reconciler.scope import SHUTDOWN_GRACE_S, Situation, scope
+from reconciler.scope import Situation, scope
 from reconciler.secret import known, masked
+from reconciler.step import SHUTDOWN_GRACE_S
 from schemas.diagnostic import Diagnostic, SpecError
 from state.desired import Desired
 from state.files import Files

@@ -9,11 +9,9 @@ from functools import cached_property
 from reconciler.hotplug import templates_by_uuid
 from reconciler.ledger import Ledger
 from reconciler.plan import Note, Source
+from reconciler.step import SHUTDOWN_GRACE_S
 from state.desired import Desired, DomU
 from state.observed import Observed
-
-# Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
-SHUTDOWN_GRACE_S = 120.0
 
 
 @dataclass(frozen=True)

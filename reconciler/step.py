@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from typing import assert_never
 
+# Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
+SHUTDOWN_GRACE_S = 120.0
+
 
 @dataclass(frozen=True, slots=True)
 class Run:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
 from state.run import ReadError, Runner
-from state.source import as_user, git_environment
+from state.spec_child import as_user, git_environment
 
 MIRROR = "/var/lib/domgit/mirror"
 USER = "domgit"

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import stat
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -25,30 +20,8 @@ from schemas.segments import segments
 from schemas.tree import Tree
 from state.desired import Desired
 from state.resolve import resolve
-from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
-
-READ_TIMEOUT_S = 120.0
-# Only what is named here reaches git. Protected configuration (command scope) cannot be overridden by a
-# repository's own; what executes something or follows a pointer elsewhere is off.
-_GIT_CONFIGURATION = {
-    "safe.directory": "*",  # ownership is checked by running as the owner; see _privileges
-    "safe.bareRepository": "explicit",
-    "protocol.allow": "never",
-    "uploadpack.packObjectsHook": "",
-    "core.hooksPath": "/dev/null",
-    "core.fsmonitor": "false",
-    "core.pager": "cat",
-    "core.attributesFile": "/dev/null",
-    "core.alternateRefsCommand": "",
-    "core.bigFileThreshold": "1m",
-    "log.showSignature": "false",
-    "diff.external": "",
-    "gc.auto": "0",
-    "maintenance.auto": "false",
-    "credential.helper": "",
-    "gpg.program": "/bin/false",
-    "gpg.ssh.program": "/bin/false",
-}
+from state.run import ReadError, Runner
+from state.spec_child import ask, diagnostics, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,100 +67,13 @@ def read_repository(
     Raises:
         ReadError: it cannot be read, or the child handed over what no repository can say.
     """
-    path = Path(repository).resolve()
-    if not path.is_dir():
-        raise ReadError(f"{repository}: no such folder")
-    owner = path.stat()
-    prefix, keeps = _privileges(owner)
-    request = {"repository": str(path), "revision": revision, "host": host, "read_everything": keeps}
-    request["applied"] = applied
-    completed = runner.run(
-        [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
-        stdin=json.dumps(request),
-        timeout_s=READ_TIMEOUT_S,
-        environment=git_environment(),
-    )
-    if completed.rc != 0:
-        raise ReadError(
-            f"reading {repository}: the reader ended with exit status {completed.rc}: {completed.stderr.strip()[-400:]}"
-        )
-    try:
-        answer = json.loads(completed.stdout)
-    except ValueError as exc:
-        raise ReadError(f"reading {repository}: the reader's answer is no JSON") from exc
-    if "error" in answer:
-        raise ReadError(f"{repository}: {answer['error']}")
+    answer = ask(runner, repository=repository, revision=revision, host=host, applied=applied)
     return _reading(answer, host)
-
-
-def git_environment(
-    configuration: Mapping[str, str] | None = None, *, protocol: str = ""
-) -> Mapping[str, str]:
-    """The whole environment of a process that runs git; `configuration` adds to what is always set."""
-    settings = {**_GIT_CONFIGURATION, **(configuration or {})}
-    environment = {
-        **CLEAN_ENVIRONMENT,
-        "GIT_CONFIG_NOSYSTEM": "1",
-        "GIT_CONFIG_GLOBAL": "/dev/null",
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_ASKPASS": "/bin/false",
-        "SSH_ASKPASS": "/bin/false",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_ALLOW_PROTOCOL": protocol,
-        "GIT_PROTOCOL_FROM_USER": "0",
-        "GIT_CEILING_DIRECTORIES": "/",
-        "GIT_PYTHON_REFRESH": "error",
-        "GIT_PYTHON_GIT_EXECUTABLE": "git",
-        "PYTHONSAFEPATH": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "GIT_CONFIG_COUNT": str(len(settings)),
-        # -P keeps the current folder out of the import path; our own packages are wherever this file is.
-        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
-    }
-    for number, (key, value) in enumerate(settings.items()):
-        environment[f"GIT_CONFIG_KEY_{number}"] = key
-        environment[f"GIT_CONFIG_VALUE_{number}"] = value
-    return environment
-
-
-def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
-    """How to start the child so that it can read the repository and do nothing else, and whether it keeps that right.
-
-    Not root: as we are. Root: as the repository's owner, without any capability; for root's own repositories that
-    is root with reading everything as the only one. Nobody with that capability would not do: git asks access(2),
-    which leaves capabilities out for everybody but root.
-    """
-    if os.geteuid() != 0:
-        return [], False
-    owned_by_root = owner.st_uid == 0
-    if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
-        raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
-    return as_user(owner.st_uid, owner.st_gid), owned_by_root
-
-
-def as_user(user: int, group: int) -> list[str]:
-    """The start of an argv that runs a child of root's as somebody else, with the right to read everything.
-
-    The child needs that to import our packages from a folder that only root can enter, and drops it right after.
-    """
-    return [
-        "setpriv",
-        f"--reuid={user}",
-        f"--regid={group}",
-        "--clear-groups",
-        "--no-new-privs",
-        "--inh-caps=-all,+dac_read_search",
-        "--ambient-caps=-all,+dac_read_search",
-        "--bounding-set=-all,+dac_read_search",
-        "--",
-    ]
 
 
 def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
     try:
-        source, seen = answer["source"], answer["view"]
+        source, seen, whole = answer["source"], answer["view"], verdict(answer)
         desired: Desired | None = None
         networks: tuple[Network, ...] = ()
         refused = False
@@ -204,10 +90,10 @@ def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
             taken=_taken(answer["taken"]),
             descends=None if source["descends"] is None else bool(source["descends"]),
             committed_at=_printable(source["committed_at"]),
-            files=int(answer["files"]),
-            hosts=tuple(answer["hosts"]),
-            valid=bool(answer["valid"]),
-            diagnostics=_diagnostics(answer["diagnostics"] if seen is None else seen["diagnostics"]),
+            files=whole.files,
+            hosts=whole.hosts,
+            valid=whole.valid,
+            diagnostics=whole.diagnostics if seen is None else diagnostics(seen["diagnostics"]),
             desired=desired,
             networks=networks,
             refused=refused,
@@ -239,7 +125,7 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
         documents,
         held=tuple(str(each) for each in seen["held"]),
         elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
-        diagnostics=_diagnostics(seen["diagnostics"]),
+        diagnostics=diagnostics(seen["diagnostics"]),
     )
 
 
@@ -266,7 +152,3 @@ def _revision(value: object) -> str:
 def _printable(value: object) -> str:
     """A committer's text without what a terminal would act on."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value)[:1000])
-
-
-def _diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:
-    return tuple(Diagnostic(*row) for row in rows)

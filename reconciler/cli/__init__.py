@@ -1,58 +1,74 @@
-"""The command line: the only part of domgit that prints. stdout is the result, stderr the talk."""
+"""The command line: the only part of domgit that prints. stdout is the result, stderr the talk.
+
+A verb's module is imported when the verb is called: `domgit --help`, and what shells and hooks ask, cost nobody the
+whole reconciler.
+"""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import sys
+from collections.abc import Mapping
 
 import click
 
 from reconciler import __version__
-from reconciler.cli.act import apply_command, run_command
-from reconciler.cli.check import init_command, new_command, schema_command, validate_command
-from reconciler.cli.look import (
-    doctor_command,
-    drift_command,
-    get_command,
-    history_command,
-    show_command,
-    status_command,
-)
-from reconciler.cli.options import Failed
-from reconciler.cli.output import say
-from reconciler.cli.plan import plan_command, render_group
+from reconciler.cli.output import Failed, say
+
+# Verb: the module it lives in, and what it does. A test compares the words with the verb's own.
+VERBS: Mapping[str, tuple[str, str]] = {
+    "init": ("check", "Start a repository: one host, one profile, and one network when a subnet is given."),
+    "new": ("check", "Add a domU from a profile, with the next free address and a MAC of its own."),
+    "validate": ("check", "Check a whole repository: every kind, reference and claim, all problems at once."),
+    "render": ("plan", "Print what would be loaded or written, from git alone: no Xen, no root."),
+    "plan": ("plan", "Show what apply would do."),
+    "drift": ("look", "Compare what is live with what was last applied."),
+    "apply": ("act", "Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."),
+    "run": ("act", "The daemon: converge now, then on every commit and every interval."),
+    "status": ("look", "Say in a few lines whether this host is as it should be, and what is held back."),
+    "get": ("look", "Show one VPS on one screen: what git says, what is live, and what differs."),
+    "history": ("look", "List every plan that was applied, newest last."),
+    "show": ("look", "Reprint a plan as it was, with who approved it and how every command ended."),
+    "doctor": ("look", "Say what this host can do, and what stands in the way."),
+    "schema": ("check", "Print the JSON Schema of the kinds, for editors."),
+}
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Verbs(click.Group):
+    """The verbs, in the order of a day's work, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Their names."""
+        del ctx
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The verb itself."""
+        del ctx
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"reconciler.cli.{VERBS[cmd_name][0]}")
+        command: click.Command = getattr(module, f"{cmd_name}_command")
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """What `--help` says of them, from the table alone."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, words) for name, (_, words) in VERBS.items()])
+
+
+@click.group(cls=Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="domgit")
 def cli() -> None:
     """Makes a Xen dom0 match a git repository: VPSs, their addresses, and the packet filter that binds them."""
 
 
-for command in (
-    init_command,
-    new_command,
-    validate_command,
-    render_group,
-    plan_command,
-    drift_command,
-    apply_command,
-    run_command,
-    status_command,
-    get_command,
-    history_command,
-    show_command,
-    doctor_command,
-    schema_command,
-):
-    cli.add_command(command)
-
-
 def main() -> None:
     """Run the command line; every error ends here, told once, with its cause."""
-    logging.getLogger().addHandler(
-        logging.NullHandler()
-    )  # `run` sets up a real one; other verbs print results
+    # `run` sets up a real one; other verbs print results.
+    logging.getLogger().addHandler(logging.NullHandler())
     try:
         # Without standalone mode click returns the status of an Exit instead of leaving with it.
         code = cli(standalone_mode=False)

@@ -8,20 +8,9 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.options import (
-    Failed,
-    Target,
-    branch_of,
-    demand,
-    dom0,
-    local_path,
-    read,
-    read_target,
-    target_options,
-    told,
-    who,
-)
-from reconciler.cli.output import printable, say
+from reconciler.cli.machine import dom0, local_path, read, read_target, told, who
+from reconciler.cli.options import Target, branch_of, demand, target_options
+from reconciler.cli.output import Failed, printable, say
 from reconciler.cli.plan import with_branch
 from reconciler.daemon import Daemon, Watched
 from reconciler.journal import Journal

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.options import Failed, Target, read, target, told
-from reconciler.cli.output import say
-from reconciler.plan_document import FORMAT_VERSION
+from reconciler import FORMAT_VERSION
+from reconciler.cli.options import Target, demand, target, told
+from reconciler.cli.output import Failed, say
 from schemas.diagnostic import Diagnostic
-from schemas.json_schema import all_schemas
+from state.mirror import local_path
+from state.run import HostRunner
+from state.spec_child import check_repository
 
 
 @click.command("validate")
@@ -33,21 +35,26 @@ def validate_command(
         where = directory or checkout(Path.cwd())
         if where is not None:
             found = Target(found.config, str(where), rev or "WORKTREE", None)
-    reading = read(found, need_host=False)
+    demand(found, need_host=False)
+    with told():
+        folder = local_path(found.repository or "") or str(found.config.paths.mirror)
+        verdict = check_repository(
+            HostRunner(), repository=folder, revision=found.revision or found.config.branch
+        )
     if as_json:
         document = {
             "format_version": FORMAT_VERSION,
-            "valid": reading.valid,
-            "diagnostics": [_plain(diagnostic) for diagnostic in reading.diagnostics],
+            "valid": verdict.valid,
+            "diagnostics": [_plain(diagnostic) for diagnostic in verdict.diagnostics],
         }
         say(json.dumps(document, indent=2))
     else:
-        for diagnostic in reading.diagnostics:
+        for diagnostic in verdict.diagnostics:
             say(str(diagnostic))
-        errors = sum(diagnostic.severity == "error" for diagnostic in reading.diagnostics)
-        verdict = "valid" if reading.valid else f"{errors} errors"
-        say(f"{reading.files} files, {len(reading.hosts)} hosts: {verdict}.", err=not reading.valid)
-    if not reading.valid:
+        errors = sum(diagnostic.severity == "error" for diagnostic in verdict.diagnostics)
+        word = "valid" if verdict.valid else f"{errors} errors"
+        say(f"{verdict.files} files, {len(verdict.hosts)} hosts: {word}.", err=not verdict.valid)
+    if not verdict.valid:
         raise click.exceptions.Exit(1)
 
 
@@ -67,6 +74,8 @@ def _plain(diagnostic: Diagnostic) -> dict[str, object]:
 @click.option("--out", type=click.Path(path_type=Path), help="Write one file a kind into this folder.")
 def schema_command(out: Path | None) -> None:
     """Print the JSON Schema of the kinds, for editors."""
+    from schemas.json_schema import all_schemas  # noqa: PLC0415  # the models: `validate` waits for none of them
+
     schemas = all_schemas()
     if out is None:
         say(json.dumps(schemas, indent=2))

@@ -13,12 +13,14 @@ from typing import Any
 
 import click
 
+from reconciler import FORMAT_VERSION
 from reconciler.cli.act import load_plan
-from reconciler.cli.options import Failed, Target, dom0, read, target, target_options, told
-from reconciler.cli.output import say
+from reconciler.cli.machine import dom0, read, told
+from reconciler.cli.options import Target, target, target_options
+from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
 from reconciler.journal import Journal
-from reconciler.plan_document import FORMAT_VERSION, plan_document
+from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
 from reconciler.reconcile import current_plan, drift_plan

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import pwd
 import re
-import socket
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,29 +12,12 @@ from typing import Any
 
 import click
 
+from reconciler.cli.output import Failed
 from reconciler.config import DEFAULT, Config, ConfigError, load
-from reconciler.execute import ApplyError, HostDisk
-from reconciler.journal import JournalError
-from reconciler.only_writer import BusyError
-from reconciler.reconcile import DefectError, Dom0
-from reconciler.review import StaleError
-from reconciler.secret import revealed
 from schemas.diagnostic import SpecError
-from state import mirror
-from state.files import HostFiles
-from state.mirror import Remote, fetch
-from state.run import HostRunner, ReadError
-from state.source import Reading, read_repository
+from state.run import ReadError
 
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-
-
-class Failed(Exception):  # noqa: N818  # read as a sentence: raise Failed("...")
-    """What the user is told, and the exit status."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,28 +58,11 @@ def target(config_path: Path | None, repo: str | None, rev: str | None, host: st
 
 @contextmanager
 def told() -> Iterator[None]:
-    """Turns errors into what the user is told, with the exit status of each kind."""
+    """Turns what can go wrong with a configuration or a repository into what the user is told."""
     try:
         yield
-    except SpecError as exc:
+    except (ConfigError, ReadError, SpecError) as exc:
         raise Failed(str(exc)) from exc
-    except (ReadError, ConfigError, JournalError, BusyError, ApplyError, DefectError) as exc:
-        raise Failed(str(exc)) from exc
-    except StaleError as exc:
-        raise Failed(f"stale plan: {exc}", 3) from exc
-
-
-def read(
-    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
-) -> Reading:
-    """What a verb works on, as read_target has it.
-
-    Raises:
-        Failed: it cannot be read, or the verb needs a repository or host and none is named.
-    """
-    demand(where, need_host=need_host)
-    with told():
-        return read_target(where, need_host=need_host, fresh=fresh, applied=applied)
 
 
 def demand(where: Target, *, need_host: bool = True) -> None:
@@ -113,83 +75,6 @@ def demand(where: Target, *, need_host: bool = True) -> None:
         raise Failed(f"no repository (expected --repo PATH, or repo.url in {DEFAULT})")
     if need_host and where.host is None:
         raise Failed(f"no host (expected --host NAME, or host in {DEFAULT})")
-
-
-def read_target(
-    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
-) -> Reading:
-    """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
-
-    `applied` is the commit that Reading.descends is to be about.
-
-    Raises:
-        ReadError: it cannot be read, or has no such host.
-    """
-    runner, url = HostRunner(), where.repository or ""
-    folder = mirror.local_path(url)
-    if folder is None:
-        folder = str(where.config.paths.mirror)
-        if fresh:
-            fetch(runner, Remote(url, where.config.branch, folder))
-    reading = read_repository(
-        runner,
-        repository=folder,
-        revision=where.revision or where.config.branch,
-        host=where.host if need_host else None,
-        applied=applied,
-    )
-    if need_host and where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
-        raise ReadError(
-            f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})"
-        )
-    return reading
-
-
-def _spoilt(reading: Reading, host: str) -> bool:
-    """Whether the host is there, and its own file is what is wrong."""
-    return any(
-        each.severity == "error" and (each.file or "").startswith(f"hosts/{host}/")
-        for each in reading.diagnostics
-    )
-
-
-def local_path(where: Target) -> str:
-    """The folder with the repository's objects: itself when it is local, the mirror when it is remote.
-
-    Raises:
-        Failed: the repository's URL is of no kind that is used.
-    """
-    with told():
-        return mirror.local_path(where.repository or "") or str(where.config.paths.mirror)
-
-
-def dom0(config: Config) -> Dom0:
-    """This host, for real.
-
-    Raises:
-        Failed: we are not root.
-    """
-    if os.geteuid() != 0:
-        raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
-    secrets = config.paths.secrets
-    return Dom0(
-        runner=HostRunner(),
-        files=HostFiles(),
-        disk=HostDisk(lambda text: revealed(text, secrets)),
-        paths=config.paths,
-        sleep=time.sleep,
-        monotonic=time.monotonic,
-        grace_s=config.shutdown_grace_s,
-    )
-
-
-def who() -> str:
-    """Who acts, for the journal."""
-    try:
-        own = pwd.getpwuid(os.geteuid()).pw_name
-    except KeyError:
-        own = str(os.geteuid())
-    return f"{os.environ.get('SUDO_USER') or own}@{socket.gethostname()}"
 
 
 def branch_of(where: Target) -> str:

@@ -5,6 +5,14 @@ from __future__ import annotations
 import click
 
 
+class Failed(Exception):  # noqa: N818  # read as a sentence: raise Failed("...")
+    """What the user is told, and the exit status."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 def say(text: str, *, err: bool = False, nl: bool = True) -> None:
     """Print the result (stdout), or with `err` the talk."""
     click.echo(printable(text), err=err, nl=nl)

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import click
 
-from reconciler.cli.options import Failed, Target, branch_of, dom0, read, target_options, told
-from reconciler.cli.output import say
+from reconciler import FORMAT_VERSION
+from reconciler.cli.machine import dom0, read, told
+from reconciler.cli.options import Target, branch_of, target_options
+from reconciler.cli.output import Failed, say
 from reconciler.diff_guard import specified_guard
 from reconciler.guard.render import steps
-from reconciler.plan_document import FORMAT_VERSION, Document, plan_document
+from reconciler.plan_document import Document, plan_document
 from reconciler.plan_text import plan_html, plan_markdown, plan_text
 from reconciler.policy import Policy
 from reconciler.reconcile import current_plan
@@ -61,11 +63,11 @@ def with_branch(document: Document, branch: str) -> Document:
 
 
 @click.group("render")
-def render_group() -> None:
+def render_command() -> None:
     """Print what would be loaded or written, from git alone: no Xen, no root."""
 
 
-@render_group.command("guard")
+@render_command.command("guard")
 @target_options
 @click.option("--backend", type=click.Choice(["auto", "nftables"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
@@ -88,7 +90,7 @@ def render_guard(where: Target, backend: str, as_json: bool) -> None:
         say("".join(step.stdin for step in found), nl=False)
 
 
-@render_group.command("xl")
+@render_command.command("xl")
 @click.argument("name")
 @target_options
 def render_xl_command(

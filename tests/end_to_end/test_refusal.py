@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from state.source import as_user
+from state.spec_child import as_user
 from tests.dom0.toolstack import domids, run, wait_until, xl
 from tests.end_to_end.provider import DOMGIT, IMAGES, STATE, Provider, booted, mac, vif
 

@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from reconciler import __version__
-from reconciler.cli import cli
+from reconciler.cli import VERBS, cli
 from reconciler.cli.act import load_plan
-from reconciler.cli.options import Failed
+from reconciler.cli.output import Failed
 from reconciler.diff import make_plan
 from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
@@ -257,3 +258,20 @@ def test_an_applied_plan_is_found_by_the_beginning_of_its_id_and_shown_with_how_
     assert load_plan(common["apply"], journal) == a_plan()
     assert "no such plan" in failure("show", "ffff", *where)
     assert "2 plans start so" in failure("show", "", *where)
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_what_the_help_says_of_a_verb_is_how_the_verb_s_own_help_begins(name: str) -> None:
+    command = cli.get_command(click.Context(cli), name)
+
+    assert command is not None
+    assert command.name == name
+    assert " ".join((command.help or "").split()).startswith(VERBS[name][1])
+
+
+def test_help_imports_no_verb() -> None:
+    program = "import sys; sys.argv = ['domgit', '--help']; from reconciler.cli import main; import atexit; atexit.register(lambda: print(sorted(name for name in sys.modules if name.startswith(('reconciler.', 'state.', 'schemas.'))))); main()"
+
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "['reconciler.cli', 'reconciler.cli.output']"

@@ -53,9 +53,12 @@ def verbs(command: click.Command) -> set[str]:
     """The verbs of the command line, those of a group with the group's name before them."""
     if not isinstance(command, click.Group):
         return set()
-    found = set(command.commands)
-    for group, sub in command.commands.items():
-        found |= {f"{group} {verb}" for verb in verbs(sub)}
+    context = click.Context(command)
+    found = set()
+    for name in command.list_commands(context):
+        sub = command.get_command(context, name)
+        assert sub is not None
+        found |= {name, *(f"{name} {verb}" for verb in verbs(sub))}
     return found
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from state.run import Completed, HostRunner, ReadError
-from state.source import Reading, as_user, git_environment, read_repository
+from state.source import Reading, read_repository
+from state.spec_child import as_user, git_environment
 from tests.unit.fleets import domu, host, network
 
 pytestmark = pytest.mark.git

@@ -1,0 +1,128 @@
+"""What verbs work with: this dom0, and what a repository wants of it."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from reconciler.cli import options
+from reconciler.cli.options import Target, demand
+from reconciler.cli.output import Failed
+from reconciler.config import Config
+from reconciler.execute import ApplyError, HostDisk
+from reconciler.journal import JournalError
+from reconciler.only_writer import BusyError
+from reconciler.reconcile import DefectError, Dom0
+from reconciler.review import StaleError
+from reconciler.secret import revealed
+from state import mirror
+from state.files import HostFiles
+from state.mirror import Remote, fetch
+from state.run import HostRunner, ReadError
+from state.source import Reading, read_repository
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """Turns errors into what the user is told, with the exit status of each kind."""
+    try:
+        with options.told():
+            yield
+    except (JournalError, BusyError, ApplyError, DefectError) as exc:
+        raise Failed(str(exc)) from exc
+    except StaleError as exc:
+        raise Failed(f"stale plan: {exc}", 3) from exc
+
+
+def read(
+    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
+) -> Reading:
+    """What a verb works on, as read_target has it.
+
+    Raises:
+        Failed: it cannot be read, or the verb needs a repository or host and none is named.
+    """
+    demand(where, need_host=need_host)
+    with told():
+        return read_target(where, need_host=need_host, fresh=fresh, applied=applied)
+
+
+def read_target(
+    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
+) -> Reading:
+    """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
+
+    `applied` is the commit that Reading.descends is to be about.
+
+    Raises:
+        ReadError: it cannot be read, or has no such host.
+    """
+    runner, url = HostRunner(), where.repository or ""
+    folder = mirror.local_path(url)
+    if folder is None:
+        folder = str(where.config.paths.mirror)
+        if fresh:
+            fetch(runner, Remote(url, where.config.branch, folder))
+    reading = read_repository(
+        runner,
+        repository=folder,
+        revision=where.revision or where.config.branch,
+        host=where.host if need_host else None,
+        applied=applied,
+    )
+    if need_host and where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
+        raise ReadError(
+            f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})"
+        )
+    return reading
+
+
+def _spoilt(reading: Reading, host: str) -> bool:
+    """Whether the host is there, and its own file is what is wrong."""
+    return any(
+        each.severity == "error" and (each.file or "").startswith(f"hosts/{host}/")
+        for each in reading.diagnostics
+    )
+
+
+def local_path(where: Target) -> str:
+    """The folder with the repository's objects: itself when it is local, the mirror when it is remote.
+
+    Raises:
+        Failed: the repository's URL is of no kind that is used.
+    """
+    with told():
+        return mirror.local_path(where.repository or "") or str(where.config.paths.mirror)
+
+
+def dom0(config: Config) -> Dom0:
+    """This host, for real.
+
+    Raises:
+        Failed: we are not root.
+    """
+    if os.geteuid() != 0:
+        raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
+    secrets = config.paths.secrets
+    return Dom0(
+        runner=HostRunner(),
+        files=HostFiles(),
+        disk=HostDisk(lambda text: revealed(text, secrets)),
+        paths=config.paths,
+        sleep=time.sleep,
+        monotonic=time.monotonic,
+        grace_s=config.shutdown_grace_s,
+    )
+
+
+def who() -> str:
+    """Who acts, for the journal."""
+    try:
+        own = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        own = str(os.geteuid())
+    return f"{os.environ.get('SUDO_USER') or own}@{socket.gethostname()}"

@@ -1,0 +1,182 @@
+"""Starts the unprivileged child that reads a repository, and hands on what it answers.
+
+Nothing here needs the models of the specifications: `domgit validate` waits for the child and for little else.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from schemas.diagnostic import Diagnostic
+from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
+
+READ_TIMEOUT_S = 120.0
+# Only what is named here reaches git. Protected configuration (command scope) cannot be overridden by a
+# repository's own; what executes something or follows a pointer elsewhere is off.
+_GIT_CONFIGURATION = {
+    "safe.directory": "*",  # ownership is checked by running as the owner; see _privileges
+    "safe.bareRepository": "explicit",
+    "protocol.allow": "never",
+    "uploadpack.packObjectsHook": "",
+    "core.hooksPath": "/dev/null",
+    "core.fsmonitor": "false",
+    "core.pager": "cat",
+    "core.attributesFile": "/dev/null",
+    "core.alternateRefsCommand": "",
+    "core.bigFileThreshold": "1m",
+    "log.showSignature": "false",
+    "diff.external": "",
+    "gc.auto": "0",
+    "maintenance.auto": "false",
+    "credential.helper": "",
+    "gpg.program": "/bin/false",
+    "gpg.ssh.program": "/bin/false",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What is to be said about a whole repository. `hosts` are the names of the hosts that could be read."""
+
+    files: int
+    hosts: tuple[str, ...]
+    valid: bool
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def check_repository(runner: Runner, *, repository: str, revision: str | None) -> Verdict:
+    """The verdict on a repository at `revision` (a branch, tag or commit id, or WORKTREE).
+
+    Raises:
+        ReadError: it cannot be read, or the child handed over what no repository can say.
+    """
+    answer = ask(runner, repository=repository, revision=revision, host=None)
+    try:
+        return verdict(answer)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise ReadError(f"the reader handed over what no repository can say: {exc!r}") from exc
+
+
+def verdict(answer: Mapping[str, Any]) -> Verdict:
+    """The verdict in an answer.
+
+    Raises:
+        KeyError, TypeError, ValueError: the answer is not of the agreed shape.
+    """
+    return Verdict(
+        files=int(answer["files"]),
+        hosts=tuple(answer["hosts"]),
+        valid=bool(answer["valid"]),
+        diagnostics=diagnostics(answer["diagnostics"]),
+    )
+
+
+def diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:
+    """Diagnostics as the child writes them, one list of fields each."""
+    return tuple(Diagnostic(*row) for row in rows)
+
+
+def ask(
+    runner: Runner, *, repository: str, revision: str | None, host: str | None, applied: str | None = None
+) -> Mapping[str, Any]:
+    """The child's answer about a repository, as state.spec_reader describes it; nothing in it is checked yet.
+
+    Raises:
+        ReadError: the repository cannot be read.
+    """
+    path = Path(repository).resolve()
+    if not path.is_dir():
+        raise ReadError(f"{repository}: no such folder")
+    owner = path.stat()
+    prefix, keeps = _privileges(owner)
+    request = {"repository": str(path), "revision": revision, "host": host, "read_everything": keeps}
+    request["applied"] = applied
+    completed = runner.run(
+        [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
+        stdin=json.dumps(request),
+        timeout_s=READ_TIMEOUT_S,
+        environment=git_environment(),
+    )
+    if completed.rc != 0:
+        raise ReadError(
+            f"reading {repository}: the reader ended with exit status {completed.rc}: {completed.stderr.strip()[-400:]}"
+        )
+    try:
+        answer = json.loads(completed.stdout)
+    except ValueError as exc:
+        raise ReadError(f"reading {repository}: the reader's answer is no JSON") from exc
+    if "error" in answer:
+        raise ReadError(f"{repository}: {answer['error']}")
+    return dict(answer)
+
+
+def git_environment(
+    configuration: Mapping[str, str] | None = None, *, protocol: str = ""
+) -> Mapping[str, str]:
+    """The whole environment of a process that runs git; `configuration` adds to what is always set."""
+    settings = {**_GIT_CONFIGURATION, **(configuration or {})}
+    environment = {
+        **CLEAN_ENVIRONMENT,
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_ASKPASS": "/bin/false",
+        "SSH_ASKPASS": "/bin/false",
+        "GIT_NO_REPLACE_OBJECTS": "1",
+        "GIT_NO_LAZY_FETCH": "1",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_ALLOW_PROTOCOL": protocol,
+        "GIT_PROTOCOL_FROM_USER": "0",
+        "GIT_CEILING_DIRECTORIES": "/",
+        "GIT_PYTHON_REFRESH": "error",
+        "GIT_PYTHON_GIT_EXECUTABLE": "git",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "GIT_CONFIG_COUNT": str(len(settings)),
+        # -P keeps the current folder out of the import path; our own packages are wherever this file is.
+        "PYTHONPATH": str(Path(__file__).resolve().parents[1]),
+    }
+    for number, (key, value) in enumerate(settings.items()):
+        environment[f"GIT_CONFIG_KEY_{number}"] = key
+        environment[f"GIT_CONFIG_VALUE_{number}"] = value
+    return environment
+
+
+def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
+    """How to start the child so that it can read the repository and do nothing else, and whether it keeps that right.
+
+    Not root: as we are. Root: as the repository's owner, without any capability; for root's own repositories that
+    is root with reading everything as the only one. Nobody with that capability would not do: git asks access(2),
+    which leaves capabilities out for everybody but root.
+    """
+    if os.geteuid() != 0:
+        return [], False
+    owned_by_root = owner.st_uid == 0
+    if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
+        raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
+    return as_user(owner.st_uid, owner.st_gid), owned_by_root
+
+
+def as_user(user: int, group: int) -> list[str]:
+    """The start of an argv that runs a child of root's as somebody else, with the right to read everything.
+
+    The child needs that to import our packages from a folder that only root can enter, and drops it right after.
+    """
+    return [
+        "setpriv",
+        f"--reuid={user}",
+        f"--regid={group}",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all,+dac_read_search",
+        "--ambient-caps=-all,+dac_read_search",
+        "--bounding-set=-all,+dac_read_search",
+        "--",
+    ]
