@@ -4,52 +4,75 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv6Network
+from ipaddress import IPv4Network, IPv6Network
+from typing import NamedTuple, Protocol
 
-from schemas.address import Address, address_text, within
+from schemas.address import Address, address_text, is_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.host import Host
 from schemas.tree import Path, Tree
 
-LINK_LOCAL = IPv6Network("fe80::/10")
+_NOUNS = {
+    "DG1301": "name",
+    "DG1302": "uuid",
+    "DG1303": "MAC",
+    "DG1305": "disk",
+    "DG1306": "VNC display",
+    "DG1307": "vif name",
+}
+# (code, what is compared, what is shown, where it stands)
+Claim = tuple[str, str, str, Path]
+# (prefix length, IP version, network as a number, segment, shared, where it stands). Link-local addresses are a
+# segment's own; all others are claimed once in all, and their segment is "".
+AddressClaim = tuple[int, int, int, str, bool, Path]
+
+
+class Claims(NamedTuple):
+    """All that one domU takes, in plain values: they pass to another process and into a cache as they are.
+
+    Read back from JSON they are lists; nothing here minds.
+    """
+
+    uuid: str
+    values: Sequence[Claim]
+    addresses: Sequence[AddressClaim]
+
+
+class Source(Protocol):
+    """Where a claimant's words stand: its documents, or what remembers how to get them."""
+
+    @property
+    def file(self) -> str:
+        """Its own file."""
+
+    def located(self, path: Path) -> Tree:
+        """The document that brought the value at `path`. Asked about conflicts only."""
+
+    def document(self) -> str:
+        """The domU in canonical JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claimant:
-    """A domU with the documents that made it, for saying where a claim stands.
+    """A domU with what it claims.
 
     `sound`: nothing else is wrong with it. What another one says is compared all the same, so that all
     problems are seen at once, but it cannot hold back more than itself.
     """
 
     host: str
-    domu: DomU
-    tree: Tree
-    profile: Tree | None
+    name: str
+    claims: Claims
+    source: Source
     sound: bool = True
 
     @property
-    def name(self) -> str:
-        """Its xl name."""
-        return self.domu.metadata.name
-
-    def located(self, path: Path) -> Tree:
-        """The document that brought the value at `path`."""
-        if self.profile is not None and not self.tree.holds(path) and self.profile.holds(path):
-            return self.profile
-        return self.tree
-
-
-@dataclass(frozen=True, slots=True)
-class _Claim:
-    what: str
-    code: str
-    value: str
-    claimant: Claimant
-    path: Path
+    def uuid(self) -> str:
+        """The identity."""
+        return self.claims.uuid
 
 
 def uuid_of(domu: DomU) -> str:
@@ -62,27 +85,78 @@ def eui64_link_local(mac: str) -> IPv6Network:
 
     Source: RFC 4291, appendix A.
     """
-    part = bytes.fromhex(mac.replace(":", ""))
-    identifier = bytes([part[0] ^ 2]) + part[1:3] + b"\xff\xfe" + part[3:]
-    return IPv6Network((b"\xfe\x80" + bytes(6) + identifier, 128))
+    return IPv6Network((_eui64(mac), 128))
+
+
+def _eui64(mac: str) -> int:
+    number = int(mac.replace(":", ""), 16)
+    high, low = (number >> 24) ^ 0x020000, number & 0xFFFFFF
+    return 0xFE80 << 112 | high << 40 | 0xFFFE << 24 | low
+
+
+def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
+    """What a domU takes on that host. `shared_storage`: the folders that hosts share, where a path is claimed once in all."""
+    uuid, name, spec = uuid_of(domu), domu.metadata.name, domu.spec
+    values: list[Claim] = [
+        ("DG1301", name.casefold(), name, ("metadata", "name")),
+        ("DG1302", uuid, uuid, ("metadata", "uuid" if domu.metadata.uuid else "name")),
+    ]
+    addresses: list[AddressClaim] = []
+    if spec.state == "absent":
+        return Claims(uuid, values, addresses)  # a tombstone claims its name and uuid, nothing else
+    for index, vif in enumerate(spec.vifs):
+        path: Path = ("spec", "vifs", index)
+        values.append(("DG1303", vif.mac, vif.mac, (*path, "mac")))
+        if vif.name is not None:
+            # The emulated card of an HVM guest is a second port, whose name nobody else may have either.
+            twins = (vif.name, f"{vif.name}-emu") if spec.type == "hvm" else (vif.name,)
+            values += [("DG1307", f"{host}/{twin}", twin, (*path, "name")) for twin in twins]
+        formed = _eui64(vif.mac)
+        declared: dict[tuple[int, int, int], AddressClaim] = {}
+        for place, item in enumerate(vif.ips):
+            address: Address = item.address if isinstance(item, SharedIp) else item
+            number = int(address.network_address)
+            key = (address.prefixlen, address.version, number)
+            segment = vif.bridge if is_link_local(address) else ""
+            # Said twice, it is claimed as shared if it once was.
+            shared = isinstance(item, SharedIp) or (key in declared and declared[key][4])
+            declared[key] = (*key, segment, shared, (*path, "ips", place))
+        declared.setdefault((128, 6, formed), (128, 6, formed, vif.bridge, False, (*path, "mac")))
+        addresses += declared.values()
+    everywhere = tuple(f"{folder}/" for folder in shared_storage)
+    for index, disk in enumerate(spec.disks):
+        # Read-only ones too: a customer's image under another's name is a leak, not sharing.
+        disk_key = disk.path if disk.path.startswith(everywhere) else f"{host}:{disk.path}"
+        values.append(("DG1305", disk_key, disk.path, ("spec", "disks", index, "path")))
+    vnc = spec.console.vnc
+    if vnc is not None:
+        display = str(vnc.display)
+        values.append(("DG1306", f"{host}:{display}", display, ("spec", "console", "vnc", "display")))
+    return Claims(uuid, values, addresses)
+
+
+def shared_storage(host: Host | None) -> tuple[str, ...]:
+    """The folders of a host that other hosts see as well."""
+    return () if host is None else tuple(host.spec.images.shared)
 
 
 Conflict = tuple[Diagnostic, frozenset[str]]
 
 
-def check_claims(claimants: Iterable[Claimant], hosts: Mapping[str, Host]) -> Iterator[Conflict]:
+def check_claims(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
     """Every value that two domUs claim although only one may have it; said at the later claimant.
 
     With each the scopes it reaches, as in Fleet.scopes: the hosts of both claimants, no third one.
     """
     claimants = list(claimants)
-    groups: defaultdict[tuple[str, str], list[_Claim]] = defaultdict(list)
+    first: dict[tuple[str, str], tuple[Claimant, Path]] = {}
     for claimant in claimants:
-        for key, claim in _claims(claimant, hosts):
-            groups[claim.code, key].append(claim)
-    for claims in groups.values():
-        for claim in claims[1:]:
-            yield _conflict(claim, claims[0])
+        for code, key, value, path in claimant.claims.values:
+            mine = (claimant, path)
+            holder = first.setdefault((code, key), mine)
+            if holder is not mine:
+                what = f"{_NOUNS[code]} {value}"
+                yield _conflict(code, what, mine, holder)
     yield from _address_conflicts(claimants)
 
 
@@ -92,59 +166,19 @@ def _reach(one: Claimant, other: Claimant) -> frozenset[str]:
     return frozenset(f"domu:{each.host}/{each.name}" for each in (one, other) if not each.sound)
 
 
-def _conflict(claim: _Claim, first: _Claim) -> Conflict:
-    line = first.claimant.located(first.path).place(first.path)[0]
-    other = f"{first.claimant.tree.file}:{line}"
-    message = f"{claim.what} {claim.value} is claimed by domu.{first.claimant.name} too ({other}; expected one claimant)"
-    found = claim.claimant.located(claim.path).error(
-        claim.code, claim.path, message, f"domu.{claim.claimant.name}"
-    )
-    return found, _reach(claim.claimant, first.claimant)
+def _conflict(
+    code: str, what: str, later: tuple[Claimant, Path], earlier: tuple[Claimant, Path], hint: str = ""
+) -> Conflict:
+    (claimant, path), (holder, holders_path) = later, earlier
+    path, holders_path = tuple(path), tuple(holders_path)
+    there = holder.source.located(holders_path)
+    where = f"{there.file}:{there.place(holders_path)[0]}"
+    message = f"{what} is claimed by domu.{holder.name} too ({where}; expected one claimant{hint})"
+    found = claimant.source.located(path).error(code, path, message, f"domu.{claimant.name}")
+    return found, _reach(claimant, holder)
 
 
-def _claims(claimant: Claimant, hosts: Mapping[str, Host]) -> Iterator[tuple[str, _Claim]]:
-    """(key, claim) of all that is compared for equality alone."""
-    domu, host = claimant.domu, claimant.host
-
-    def claim(
-        what: str, code: str, value: str, *path: str | int, key: str | None = None
-    ) -> tuple[str, _Claim]:
-        return (key or value), _Claim(what, code, value, claimant, path)
-
-    yield claim("name", "DG1301", domu.metadata.name, "metadata", "name", key=domu.metadata.name.casefold())
-    yield claim("uuid", "DG1302", uuid_of(domu), "metadata", "uuid" if domu.metadata.uuid else "name")
-    if domu.spec.state == "absent":
-        return  # a tombstone claims its name and uuid, nothing else
-    for index, vif in enumerate(domu.spec.vifs):
-        yield claim("MAC", "DG1303", vif.mac, "spec", "vifs", index, "mac")
-        if vif.name is not None:
-            # The emulated card of an HVM guest is a second port, whose name nobody else may have either.
-            for name in (vif.name, f"{vif.name}-emu") if domu.spec.type == "hvm" else (vif.name,):
-                yield claim("vif name", "DG1307", name, "spec", "vifs", index, "name", key=f"{host}/{name}")
-    shared = hosts[host].spec.images.shared if host in hosts else []
-    for index, disk in enumerate(domu.spec.disks):
-        everywhere = any(disk.path.startswith(f"{folder}/") for folder in shared)
-        # Read-only ones too: a customer's image under another's name is a leak, not sharing.
-        path: Path = ("spec", "disks", index, "path")
-        yield claim(
-            "disk", "DG1305", disk.path, *path, key=disk.path if everywhere else f"{host}:{disk.path}"
-        )
-    vnc = domu.spec.console.vnc
-    if vnc is not None:
-        yield claim(
-            "VNC display",
-            "DG1306",
-            str(vnc.display),
-            "spec",
-            "console",
-            "vnc",
-            "display",
-            key=f"{host}:{vnc.display}",
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
+class _Holder(NamedTuple):
     claimant: Claimant
     path: Path
     shared: bool
@@ -156,58 +190,40 @@ def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
     Of the holders of one address only the first is remembered, shared and not: a thousand claimants of it are
     a thousand problems, not a million.
     """
-    held: dict[tuple[int, int, int, str], list[_Held]] = defaultdict(list)
-    wanted = sorted(_address_claims(claimants), key=_length)  # what contains an address is there before it
-    lengths = {(network.version, network.prefixlen) for network, _, _ in wanted}
-    for network, segment, claim in wanted:
-        bits, number = network.max_prefixlen, int(network.network_address)
-        for version, length in lengths:
-            if version != network.version or length > network.prefixlen:
+    held: dict[tuple[int, int, int, str], list[_Holder]] = {}
+    wanted = [(claim, claimant) for claimant in claimants for claim in claimant.claims.addresses]
+    wanted.sort(key=_length)  # what contains an address is there before it
+    lengths: defaultdict[int, list[int]] = defaultdict(list)
+    for (length, version, number, segment, shared, path), claimant in wanted:
+        if length not in lengths[version]:
+            lengths[version].append(length)
+        mine = _Holder(claimant, path, shared)
+        bits = 32 if version == 4 else 128  # noqa: PLR2004
+        for around in lengths[version]:
+            key = (version, around, number >> (bits - around), segment)
+            holders = held.get(key)
+            if holders is None:
                 continue
-            key = (version, length, number >> (bits - length) << (bits - length), segment)
-            for other in held.get(key, ()):
-                yield from _overlap(network, claim, other)
-        holders = held[network.version, network.prefixlen, number, segment]
-        if all(holder.shared != claim.shared for holder in holders):
-            holders.append(claim)
+            for holder in holders:
+                if not _together(mine, holder):
+                    yield _overlap(length, version, number, mine, holder)
+        holders = held.setdefault((version, length, number >> (bits - length), segment), [])
+        if all(holder.shared != shared for holder in holders):
+            holders.append(mine)
 
 
-def _length(claim: tuple[Address, str, _Held]) -> int:
-    return claim[0].prefixlen
+def _length(wanted: tuple[AddressClaim, Claimant]) -> int:
+    return wanted[0][0]
 
 
-def _address_claims(claimants: Iterable[Claimant]) -> Iterator[tuple[Address, str, _Held]]:
-    """Every address that is declared or formed, with the segment it means something on."""
-    for claimant in claimants:
-        if claimant.domu.spec.state == "absent":
-            continue
-        for index, vif in enumerate(claimant.domu.spec.vifs):
-            shared = vif.shared()
-            paths: dict[Address, Path] = {}
-            for place, item in enumerate(vif.ips):
-                paths[_item_address(item)] = ("spec", "vifs", index, "ips", place)
-            mac_path: Path = ("spec", "vifs", index, "mac")
-            paths.setdefault(eui64_link_local(vif.mac), mac_path)
-            for network, path in paths.items():
-                # Link-local addresses are a segment's own, all others are claimed once in all.
-                segment = vif.bridge if within(network, LINK_LOCAL) else ""
-                yield network, segment, _Held(claimant, path, network in shared)
+def _together(one: _Holder, other: _Holder) -> bool:
+    """Whether both may have it: they share it, or are one vif."""
+    same_vif = one.claimant is other.claimant and tuple(one.path[:3]) == tuple(other.path[:3])
+    return (one.shared and other.shared) or same_vif
 
 
-def _overlap(network: Address, claim: _Held, other: _Held) -> Iterator[Conflict]:
-    if (claim.shared and other.shared) or (
-        claim.claimant is other.claimant and claim.path[:3] == other.path[:3]
-    ):
-        return
-    tree = claim.claimant.located(claim.path)
-    where = (
-        f"{other.claimant.located(other.path).file}:{other.claimant.located(other.path).place(other.path)[0]}"
-    )
-    hint = "; `shared: true` must stand on every claimant" if claim.shared or other.shared else ""
-    message = f"address {address_text(network)} is claimed by domu.{other.claimant.name} too ({where}; expected one claimant{hint})"
-    found = tree.error("DG1304", claim.path, message, f"domu.{claim.claimant.name}")
-    yield found, _reach(claim.claimant, other.claimant)
-
-
-def _item_address(item: SharedIp | Address) -> Address:
-    return item.address if isinstance(item, SharedIp) else item
+def _overlap(length: int, version: int, number: int, mine: _Holder, holder: _Holder) -> Conflict:
+    network = IPv4Network((number, length)) if version == 4 else IPv6Network((number, length))  # noqa: PLR2004
+    hint = "; `shared: true` must stand on every claimant" if mine.shared or holder.shared else ""
+    what = f"address {address_text(network)}"
+    return _conflict("DG1304", what, (mine.claimant, mine.path), (holder.claimant, holder.path), hint)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from schemas.address import Address, address_text, overlaps, within
-from schemas.claims import LINK_LOCAL, Claimant, eui64_link_local
+from schemas.address import Address, address_text, is_link_local, span, within
+from schemas.claims import eui64_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
 from schemas.host import DiskUse, Host, RestartLimit, Start
+from schemas.merged import Merged
 from schemas.network import Network
 from schemas.scalars import is_good_vif_name
 from schemas.segments import Segment, overlapping
@@ -90,7 +91,7 @@ def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnos
         about, subnet = f"network.{network.metadata.name}", network.spec.subnet
         gateway = network.spec.gateway
         # IPv6 routers answer to a link-local address at least as often as to one of the subnet.
-        beside = subnet.version == 6 and gateway is not None and within(gateway, LINK_LOCAL)  # noqa: PLR2004
+        beside = subnet.version == 6 and gateway is not None and is_link_local(gateway)  # noqa: PLR2004
         if gateway is not None and not beside and not within(gateway, subnet):
             message = f"gateway: {address_text(gateway)} is not in {subnet}"
             yield tree.error("DG1403", ("spec", "gateway"), message, about)
@@ -105,15 +106,15 @@ def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnos
 
 
 def check_domu(
-    claimant: Claimant, host: Host | None, networks: Mapping[str, Segment], about: str
+    merged: Merged, host: Host | None, networks: Mapping[str, Segment], about: str
 ) -> Iterator[Diagnostic]:
     """What is missing after the merge, what contradicts itself, and what refers to nothing."""
-    spec = claimant.domu.spec
+    spec = merged.domu.spec
     if spec.state == "absent":
         return
 
     def error(code: str, path: Path, message: str) -> Diagnostic:
-        return claimant.located(path).error(code, path, f"{dotted(path[1:])}: {message}", about)
+        return merged.located(path).error(code, path, f"{dotted(path[1:])}: {message}", about)
 
     yield from _check_needed(spec, error)
     devices = [disk.vdev for disk in spec.disks] + ["hdc"] * _has_cdrom(spec)
@@ -121,13 +122,13 @@ def check_domu(
         if devices.count(disk.vdev) > 1:
             yield error("DG1205", ("spec", "disks", index, "vdev"), f"{disk.vdev} is used twice")
     if host is not None:
-        yield from _check_paths(claimant, host, error)
+        yield from _check_paths(merged, host, error)
     if spec.boot is not None and spec.boot.then is not None:
         yield _idle(error, ("spec", "boot", "then"))
     if spec.console.login == "ensure":
         yield _idle(error, ("spec", "console", "login"))
     for index, vif in enumerate(spec.vifs):
-        yield from _check_vif(claimant, index, vif, host, networks.get(vif.bridge, Segment()), about)
+        yield from _check_vif(merged, index, vif, host, networks.get(vif.bridge, Segment()), about)
 
 
 def _check_needed(spec: Spec, error: MakeError) -> Iterator[Diagnostic]:
@@ -164,8 +165,8 @@ def _has_cdrom(spec: Spec) -> bool:
     )
 
 
-def _check_paths(claimant: Claimant, host: Host, make: MakeError) -> Iterator[Diagnostic]:
-    images, spec = host.spec.images, claimant.domu.spec
+def _check_paths(merged: Merged, host: Host, make: MakeError) -> Iterator[Diagnostic]:
+    images, spec = host.spec.images, merged.domu.spec
     volumes = [f"/dev/{group}" for group in images.volume_groups]
     for index, disk in enumerate(spec.disks):
         if not _below(disk.path, [*images.roots, *volumes]):
@@ -197,13 +198,13 @@ def _check_paths(claimant: Claimant, host: Host, make: MakeError) -> Iterator[Di
 
 
 def _check_vif(
-    claimant: Claimant, index: int, vif: Vif, host: Host | None, segment: Segment, about: str
+    merged: Merged, index: int, vif: Vif, host: Host | None, segment: Segment, about: str
 ) -> Iterator[Diagnostic]:
     path: Path = ("spec", "vifs", index)
     shown = f"vifs[{index}]"
 
     def error(code: str, part: Path, message: str) -> Diagnostic:
-        return claimant.located((*path, *part)).error(
+        return merged.located((*path, *part)).error(
             code, (*path, *part), f"{shown}.{dotted(part)}: {message}", about
         )
 
@@ -221,58 +222,48 @@ def _check_vif(
     if vif.name is not None and not is_good_vif_name(vif.name):
         message = f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)'
         yield replace(error("DG1901", ("name",), message), severity="warning")
-    if claimant.domu.spec.type == "hvm" and vif.name is not None and len(vif.name) > TWIN_NAME_LIMIT:
+    if merged.domu.spec.type == "hvm" and vif.name is not None and len(vif.name) > TWIN_NAME_LIMIT:
         message = f'"{vif.name}" is too long for hvm (expected at most {TWIN_NAME_LIMIT} characters: its emulated card is NAME-emu)'
         yield error("DG1205", ("name",), message)
 
 
 def _check_addresses(vif: Vif, segment: Segment, error: MakeError) -> Iterator[Diagnostic]:
-    seen: set[Address] = set()
+    seen: set[tuple[int, int, int]] = set()
     for place, item in enumerate(vif.ips):
-        address = getattr(item, "address", item)
+        address: Address = getattr(item, "address", item)
+        numbers = (address.version, *span(address))  # the library's own hash takes longer than all of this
         problem = _placed(address, segment)
         if problem is not None:
             yield error(problem[0], ("ips", place), f"{address_text(address)} {problem[1]}")
-        if address in seen:
+        if numbers in seen:
             yield error("DG1205", ("ips", place), f"{address_text(address)} is listed twice")
-        seen.add(address)
-    formed = eui64_link_local(vif.mac)
-    if formed in segment.gateways:
-        name = segment.gateways[formed].metadata.name
-        message = f"the guest would form {address_text(formed)}, the gateway of network {name}"
-        yield error("DG1404", ("mac",), message)
+        seen.add(numbers)
+    if segment.has_link_local_router:
+        formed = eui64_link_local(vif.mac)
+        router = segment.router(formed)
+        if router is not None:
+            message = f"the guest would form {address_text(formed)}, the gateway of network {router}"
+            yield error("DG1404", ("mac",), message)
 
 
 def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
     """What is wrong with where an address lies; link-local ones lie on every segment."""
-    if within(address, LINK_LOCAL):
+    if is_link_local(address):
         if address.prefixlen < address.max_prefixlen:
             return (
                 "DG1405",
                 "is more than one link-local address (expected single ones: all guests share that range)",
             )
-        router = segment.gateways.get(address)
-        return None if router is None else ("DG1404", f"is the gateway of network {router.metadata.name}")
+        router = segment.router(address)
+        return None if router is None else ("DG1404", f"is the gateway of network {router}")
     around = segment.around(address)
     if len(around) > 1:
         return None  # the networks overlap: said there
     if not around:
         return "DG1401", f"lies in no network of the vif's bridge (have {segment})"
-    spec = around[0].spec
-    for reserved in spec.reserved:
-        if overlaps(address, reserved):
-            return "DG1404", f"is reserved in network {around[0].metadata.name} ({address_text(reserved)})"
-    if spec.gateway is not None and overlaps(address, spec.gateway):
-        return "DG1404", f"is the gateway of network {around[0].metadata.name}"
-    # The lowest address is the network's, and IPv6's subnet-router anycast; IPv6 has no broadcast. Both ends of
-    # a /31 and a /127 are hosts (RFC 3021, RFC 6164).
-    edges = [] if spec.subnet.prefixlen >= spec.subnet.max_prefixlen - 1 else [spec.subnet.network_address]
-    if edges and spec.subnet.version == 4:  # noqa: PLR2004
-        edges.append(spec.subnet.broadcast_address)
-    if any(edge in address for edge in edges):
-        return "DG1404", f"holds the network or broadcast address of network {around[0].metadata.name}"
-    return None
+    why = around[0].refusal(address)
+    return None if why is None else ("DG1404", why)
 
 
 def _below(path: str, folders: Iterable[str]) -> bool:
-    return any(path.startswith(f"{folder}/") for folder in folders)
+    return path.startswith(tuple([f"{folder}/" for folder in folders]))

@@ -20,6 +20,16 @@ _SIZE_UNITS = {
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,17}")
+_MEMORY = re.compile(r"([1-9][0-9]{0,8})(MiB|GiB)")
+_DISK_SIZE = re.compile(r"([1-9][0-9]{0,18})(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)")
+_RATE = re.compile(r"([1-9][0-9]{0,8})([KMG]?)([Bb])/s(?:@([1-9][0-9]{0,6})(ms|us|s))?")
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_DOMU_NAME = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,62}")
+_GOOD_VIF_NAME = re.compile(r"[a-z][a-z0-9_-]{0,10}")
+_PATH = re.compile(r"(/[A-Za-z0-9._:@+-]+)+")
+
+
 class Plain(str):
     """An unquoted YAML scalar: text whose meaning the field's type decides."""
 
@@ -30,7 +40,7 @@ def _integer(value: object) -> object:
     if type(value) is int:
         return value
     # Nothing else is one: 010 would be octal to some and ten to others, 1_0 and 1e3 numbers to some only.
-    if isinstance(value, Plain) and re.fullmatch(r"0|[1-9][0-9]{0,17}", value):
+    if isinstance(value, Plain) and _INTEGER.fullmatch(value):
         return int(value)
     raise ValueError(f"{shown(value)} is no integer (expected digits without quotes or leading zeros)")
 
@@ -81,7 +91,7 @@ Text = Annotated[str, BeforeValidator(plain_text)]
 
 def _memory(value: object) -> int:
     text = plain_text(value)
-    match = re.fullmatch(r"([1-9][0-9]{0,8})(MiB|GiB)", text)
+    match = _MEMORY.fullmatch(text)
     if match is None:
         raise ValueError(f"{shown(text)} is no memory size (expected whole MiB or GiB, such as 512MiB)")
     return int(match[1]) * (_SIZE_UNITS[match[2]] // MIB)
@@ -89,7 +99,7 @@ def _memory(value: object) -> int:
 
 def _disk_size(value: object) -> int:
     text = plain_text(value)
-    match = re.fullmatch(r"([1-9][0-9]{0,18})(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)", text)
+    match = _DISK_SIZE.fullmatch(text)
     if match is None:
         raise ValueError(
             f"{shown(text)} is no disk size (expected a whole number with a unit, such as 5GiB or 5243928576B)"
@@ -131,7 +141,7 @@ def parse_rate(text: str) -> tuple[int, int]:
 
     Source: xl-network-configuration(5), tools/libs/util/libxlu_vif.c, Xen 4.17.
     """
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([KMG]?)([Bb])/s(?:@([1-9][0-9]{0,6})(ms|us|s))?", text, re.ASCII)
+    match = _RATE.fullmatch(text)
     if match is None:
         raise ValueError(f"{shown(text)} is no rate (expected such as 10Mb/s, 250KB/s or 1MB/s@20ms)")
     bytes_per_s = int(match[1]) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}[match[2]]
@@ -155,7 +165,7 @@ Rate = Annotated[str, BeforeValidator(_rate)]
 
 def _uuid(value: object) -> str:
     text = plain_text(value).lower()
-    if re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is None:
+    if _UUID.fullmatch(text) is None:
         raise ValueError(f"{shown(text)} is no uuid")
     if uuids.UUID(text).int == 0:
         raise ValueError("the zero uuid is Domain-0's")
@@ -167,7 +177,7 @@ Uuid = Annotated[str, BeforeValidator(_uuid)]
 
 def _domu_name(value: object) -> str:
     text = plain_text(value)
-    if re.fullmatch(r"[A-Za-z][A-Za-z0-9._-]{0,62}", text, re.ASCII) is None:
+    if _DOMU_NAME.fullmatch(text) is None:
         raise ValueError(
             f"{shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
         )
@@ -200,7 +210,7 @@ InterfaceName = Annotated[
 
 def is_good_vif_name(name: str) -> bool:
     """Whether a vif name is one that we would give: short enough for an `-emu` twin, and not the kernel's own."""
-    return re.fullmatch(r"[a-z][a-z0-9_-]{0,10}", name, re.ASCII) is not None and not name.startswith("vif")
+    return _GOOD_VIF_NAME.fullmatch(name) is not None and not name.startswith("vif")
 
 
 PATH_LIMIT = 255  # the kernel takes 4095; nobody names images like that, and logs stay readable
@@ -209,7 +219,7 @@ PATH_LIMIT = 255  # the kernel takes 4095; nobody names images like that, and lo
 def _path(value: object) -> str:
     text = plain_text(value)
     # No comma, quote, backslash or blank: disk strings have no quoting at all.
-    if re.fullmatch(r"(/[A-Za-z0-9._:@+-]+)+", text, re.ASCII) is None or len(text) > PATH_LIMIT:
+    if _PATH.fullmatch(text) is None or len(text) > PATH_LIMIT:
         raise ValueError(f"{shown(text)} is no absolute path of letters, digits and . _ : @ + -")
     if "@domgit-secret:" in text:
         raise ValueError(f"{shown(text)} holds what stands for a secret")

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -68,19 +68,46 @@ def git_folder(repository: str) -> str:
     raise GitError(f"{repository}: not a git repository")
 
 
-def read_commit(repository: str, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
-    """The commit, its specification files, and what cannot be one.
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A commit, the ids of its specification files by path, and what cannot be one."""
+
+    commit: Commit
+    blobs: Mapping[str, str]
+    problems: tuple[Diagnostic, ...]
+
+
+def list_commit(repository: str, revision: str) -> Listing:
+    """What the commit consists of; no file is read yet.
 
     Raises:
         GitError: git refuses; its own words are in the message.
     """
     if REVISION.fullmatch(revision) is None:
         raise GitError(f"{revision!r} is no revision (expected a branch, a tag or a commit id)")
+    with _opened(repository, revision) as repo:
+        return _listing(repo, revision)
+
+
+def read_blobs(repository: str, blobs: Collection[str]) -> Mapping[str, bytes]:
+    """The contents by id, through one process.
+
+    Raises:
+        GitError: one of them is missing, or no blob.
+    """
+    if not blobs:
+        return {}
+    with _opened(repository, "") as repo:
+        return _blobs(repo, blobs)
+
+
+@contextlib.contextmanager
+def _opened(repository: str, revision: str) -> Iterator[git.Repo]:
     folder = git_folder(repository)
     os.environ["GIT_DIR"] = folder
     try:
         with git.Repo(folder, expand_vars=False) as repo:
-            return _read(repo, revision)
+            yield repo
     except git.CommandError as exc:
         raise GitError(_words(exc) or f"{revision!r} is no commit of {repository}") from exc
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as exc:
@@ -106,7 +133,7 @@ def _words(exc: git.CommandError) -> str:
     return str(exc.stderr).strip().removeprefix("stderr:").strip().strip("'").strip()
 
 
-def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], tuple[Diagnostic, ...]]:
+def _listing(repo: git.Repo, revision: str) -> Listing:
     sha = _commit_id(repo, revision)
     commit_id, parents, author, committer, when, subject = _text(
         repo, ["git", "log", "-1", "--no-show-signature", f"--format={_FORMAT}", "--end-of-options", sha]
@@ -116,8 +143,7 @@ def _read(repo: git.Repo, revision: str) -> tuple[Commit, Mapping[str, bytes], t
         repo, ["git", "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
     )
     wanted, problems = _entries(listing)
-    blobs = _blobs(repo, [blob for _, blob in wanted])
-    return commit, {path: blobs[blob] for path, blob in wanted}, tuple(problems)
+    return Listing(commit, dict(wanted), tuple(problems))
 
 
 def _commit_id(repo: git.Repo, revision: str) -> str:
@@ -208,10 +234,7 @@ def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
     return wanted, problems
 
 
-def _blobs(repo: git.Repo, blobs: list[str]) -> Mapping[str, bytes]:
-    """The contents by id, through one process."""
-    if not blobs:
-        return {}
+def _blobs(repo: git.Repo, blobs: Collection[str]) -> Mapping[str, bytes]:
     answer = _answer(repo, "".join(f"{blob}\n" for blob in blobs).encode())
     contents = {}
     position = 0

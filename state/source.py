@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from schemas.address import Address, parse_address
-from schemas.claims import Claimant, check_claims
+from schemas.claims import Claimant, check_claims, claims_of, shared_storage
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU
 from schemas.host import Host
+from schemas.merged import Merged
 from schemas.network import Network
 from schemas.rules import check_domu
 from schemas.segments import segments
@@ -21,7 +22,7 @@ from schemas.tree import Tree
 from state.desired import Desired
 from state.resolve import resolve
 from state.run import ReadError, Runner
-from state.spec_child import ask, diagnostics, verdict
+from state.spec_child import Request, ask, diagnostics, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,21 +55,41 @@ class Reading:
     parents: tuple[str, ...] = field(default=(), repr=False)
     committer: str = ""
     taken: Taken | None = None  # WORKTREE only: what a new domU has to keep clear of
+    memory: str | None = field(default=None, repr=False)  # for the next reading; None: not asked for
     descends: bool | None = None  # from the commit that was asked about; None: not asked, or not known here
 
 
 def read_repository(
-    runner: Runner, *, repository: str, revision: str | None, host: str | None, applied: str | None = None
+    runner: Runner,
+    *,
+    repository: str,
+    revision: str | None,
+    host: str | None,
+    applied: str | None = None,
+    memory: str | None = None,
 ) -> Reading:
     """What the repository says at `revision` (a branch, tag or commit id, or WORKTREE) about `host`.
 
-    `applied` is the id of a commit: Reading.descends says whether it is in this one's history.
+    `applied` is the id of a commit: Reading.descends says whether it is in this one's history. `memory` is what an
+    earlier reading for this host gave as Reading.memory, "" where there was none: it makes this one quicker and
+    changes nothing else. None asks for no new one.
 
     Raises:
         ReadError: it cannot be read, or the child handed over what no repository can say.
     """
-    answer = ask(runner, repository=repository, revision=revision, host=host, applied=applied)
-    return _reading(answer, host)
+    request = Request(repository, revision, host, applied, learn=memory is not None)
+    answer = ask(runner, request, memory or "")
+    reading = _reading(answer, host)
+    return reading if memory is None else replace(reading, memory=_remembered(answer, memory))
+
+
+def _remembered(answer: Mapping[str, Any], memory: str) -> str:
+    """What was known before, without what is outdated, and with what was learnt; lines by the file they begin with."""
+    lines = {line.partition("\t")[0]: line for line in memory.splitlines()}
+    for file in answer["outdated"]:
+        lines.pop(str(file), None)
+    lines |= {str(line).partition("\t")[0]: str(line) for line in answer["learnt"]}
+    return "\n".join(lines.values())
 
 
 def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
@@ -108,17 +129,20 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     host = Host.model_validate(seen["host"])
     if host.metadata.name != name:
         raise ReadError(f"the reader handed over host {host.metadata.name!r} instead of {name!r}")
-    documents = [(DomU.model_validate(each["document"]), str(each["file"])) for each in seen["domus"]]
+    documents = [(DomU.model_validate_json(each["document"]), str(each["file"])) for each in seen["domus"]]
     for document, file in documents:
         if file != f"hosts/{name}/domus/{document.metadata.name}.yaml":
             raise ReadError(f"the reader handed over {document.metadata.name!r} as {file!r}")
-    claimants = [Claimant(name, document, Tree(file, {}), None) for document, file in documents]
-    by_bridge = segments(networks)
-    for claimant in claimants:
-        for problem in check_domu(claimant, host, by_bridge, ""):
+    by_bridge, storage = segments(networks), shared_storage(host)
+    claimants = []
+    for document, file in documents:
+        merged = Merged(name, document, Tree(file, {}))
+        for problem in check_domu(merged, host, by_bridge, ""):
             if problem.severity == "error":
                 raise ReadError(f"the reader handed over a broken domU: {problem}")
-    for problem, _ in check_claims(claimants, {name: host}):
+        claims = claims_of(name, document, storage)
+        claimants.append(Claimant(name, document.metadata.name, claims, merged))
+    for problem, _ in check_claims(claimants):
         raise ReadError(f"the reader handed over contradicting claims: {problem}")
     return resolve(
         host,

@@ -10,7 +10,7 @@ import os
 import stat
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,20 @@ _GIT_CONFIGURATION = {
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What is wanted of a repository. `applied`: a commit that was read before; the answer says whether this one descends from it.
+
+    `learn`: the answer is to say what the next reading need not look at again.
+    """
+
+    repository: str
+    revision: str | None
+    host: str | None = None
+    applied: str | None = None
+    learn: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
     """What is to be said about a whole repository. `hosts` are the names of the hosts that could be read."""
 
@@ -57,7 +71,7 @@ def check_repository(runner: Runner, *, repository: str, revision: str | None) -
     Raises:
         ReadError: it cannot be read, or the child handed over what no repository can say.
     """
-    answer = ask(runner, repository=repository, revision=revision, host=None)
+    answer = ask(runner, Request(repository, revision))
     try:
         return verdict(answer)
     except (KeyError, TypeError, ValueError) as exc:
@@ -83,24 +97,21 @@ def diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:
     return tuple(Diagnostic(*row) for row in rows)
 
 
-def ask(
-    runner: Runner, *, repository: str, revision: str | None, host: str | None, applied: str | None = None
-) -> Mapping[str, Any]:
+def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]:
     """The child's answer about a repository, as state.spec_reader describes it; nothing in it is checked yet.
 
     Raises:
         ReadError: the repository cannot be read.
     """
+    repository = request.repository
     path = Path(repository).resolve()
     if not path.is_dir():
         raise ReadError(f"{repository}: no such folder")
-    owner = path.stat()
-    prefix, keeps = _privileges(owner)
-    request = {"repository": str(path), "revision": revision, "host": host, "read_everything": keeps}
-    request["applied"] = applied
+    prefix, keeps = _privileges(path.stat())
+    wanted = {**asdict(request), "repository": str(path), "read_everything": keeps}
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
-        stdin=json.dumps(request),
+        stdin=f"{json.dumps(wanted)}\n{memory}",
         timeout_s=READ_TIMEOUT_S,
         environment=git_environment(),
     )

@@ -9,17 +9,25 @@ from __future__ import annotations
 import ctypes
 import gc
 import json
+import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from schemas.address import address_text
+from schemas.claims import AddressClaim, Source
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import Fleet, check_fleet, view
+from schemas.fleet import Fleet, completed_fleet, view
+from schemas.ground import Ground, check_ground, places_of
 from schemas.layout import Place, place
 from schemas.tree import Tree
-from state.git_objects import Commit, GitError, descends, read_commit
+from state.checked import Memory, Record, claimant, record, rules
+from state.git_objects import Commit, GitError, descends, list_commit, read_blobs
+from state.processes import shared_out
+from state.spec_child import Request
 from state.worktree import read_worktree
 from state.yaml_reader import read_yaml
 
@@ -33,15 +41,30 @@ _CAPABILITY_VERSION_3 = 0x20080522
 
 
 def main() -> None:
-    """Answer one request."""
+    """Answer one request: its first line says what is wanted, the rest is what earlier readings found."""
     gc.disable()  # nothing here is freed before the end, and looking for what could be takes half of the time
-    request = json.load(sys.stdin)
-    confine(keep_capabilities=bool(request["read_everything"]))
+    request, remembered = json.loads(sys.stdin.readline()), sys.stdin.read()
+    checked_by = rules()
+    confine(keep_capabilities=bool(request.pop("read_everything")))
     try:
-        answer = read(request["repository"], request["revision"], request["host"], request["applied"])
+        answer = read(Request(**request), remembered, checked_by)
     except GitError as exc:
         answer = {"error": str(exc)}
-    json.dump(answer, sys.stdout, separators=(",", ":"))
+    sys.stdout.write(json.dumps(answer, separators=(",", ":")))
+    sys.stdout.flush()
+    os._exit(
+        0
+    )  # to take a fleet's worth of objects apart one by one would take as long as to check some hundreds
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """The specification files: their ids by path (all "" in a worktree), what cannot be one, and how to read them."""
+
+    commit: Commit
+    ids: Mapping[str, str]
+    problems: tuple[Diagnostic, ...]
+    read: Callable[[Iterable[str]], Mapping[str, bytes]]
 
 
 def confine(*, keep_capabilities: bool, file_limit_bytes: int = 0) -> None:
@@ -65,22 +88,24 @@ def confine(*, keep_capabilities: bool, file_limit_bytes: int = 0) -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-def read(repository: str, revision: str | None, host: str | None, applied: str | None) -> Mapping[str, Any]:
-    """The answer: source, diagnostics, and the view of `host` when one is asked for.
-
-    `applied` is a commit that was read before; the answer says whether this one descends from it.
+def read(request: Request, remembered: str, checked_by: str) -> Mapping[str, Any]:
+    """The answer: source, diagnostics, and the view of the host when one is asked for.
 
     Raises:
         GitError: the repository or the revision cannot be read.
     """
-    if revision == "WORKTREE":
-        digest, contents, problems = read_worktree(repository)
-        commit, descended = Commit(digest), None
-    else:
-        commit, contents, problems = read_commit(repository, revision or "HEAD")
-        descended = None if applied is None else descends(repository, applied, commit.revision)
-    trees, found = _trees(contents, problems)
-    fleet = check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+    worktree = request.revision == "WORKTREE"
+    files = _worktree(request.repository) if worktree else _committed(request.repository, request.revision)
+    places = places_of([*files.ids, *(each.file for each in files.problems if each.file)])
+    others = [file for file in files.ids if (where := _place(places, file)) and where.kind != "DomU"]
+    trees, found = _trees(files.read(others))
+    ground = check_ground(places, trees, [*files.problems, *found])
+    memory = Memory(remembered, files.ids, places, f"{checked_by} {request.host}")
+    fleet, fresh, records = _fleet(ground, files, memory, request.host)
+    commit = files.commit
+    descended = None
+    if not worktree and request.applied is not None:
+        descended = descends(request.repository, request.applied, commit.revision)
     return {
         "source": {
             "revision": commit.revision,
@@ -91,23 +116,101 @@ def read(repository: str, revision: str | None, host: str | None, applied: str |
             "subject": commit.subject,
             "descends": descended,
         },
-        "files": len(contents),
+        "files": len(files.ids),
         "hosts": sorted(fleet.hosts),
         "valid": fleet.valid,
         "diagnostics": _bounded(fleet.diagnostics),
-        "view": None if host is None else _view(fleet, host),
-        "taken": _taken(fleet, trees) if revision == "WORKTREE" else None,
+        "view": None if request.host is None else _view(fleet, request.host),
+        "taken": _taken(fleet, trees) if worktree else None,
+        "learnt": memory.lines(fresh) if request.learn else [],
+        "outdated": memory.outdated(records) if request.learn else [],
     }
 
 
-def _trees(
-    contents: Mapping[str, bytes], problems: tuple[Diagnostic, ...]
-) -> tuple[dict[str, Tree], list[Diagnostic]]:
+def _worktree(repository: str) -> Files:
+    digest, contents, problems = read_worktree(repository)
+    return Files(
+        Commit(digest),
+        dict.fromkeys(contents, ""),
+        problems,
+        lambda files: {each: contents[each] for each in files},
+    )
+
+
+def _committed(repository: str, revision: str | None) -> Files:
+    listing = list_commit(repository, revision or "HEAD")
+
+    def contents(files: Iterable[str]) -> Mapping[str, bytes]:
+        wanted = {file: listing.blobs[file] for file in files}
+        blobs = read_blobs(repository, set(wanted.values()))
+        return {file: blobs[blob] for file, blob in wanted.items()}
+
+    return Files(listing.commit, listing.blobs, listing.problems, contents)
+
+
+def _place(places: Mapping[str, object], file: str) -> Place | None:
+    where = places.get(file)
+    return where if isinstance(where, Place) else None
+
+
+def _fleet(
+    ground: Ground, files: Files, memory: Memory, host: str | None
+) -> tuple[Fleet, Mapping[str, Record], Mapping[str, Record]]:
+    """The fleet, the records that are new, and all records."""
+    domus = [file for file in files.ids if (where := _place(ground.places, file)) and where.kind == "DomU"]
+    records = memory.recall(domus)
+    missing = [file for file in domus if file not in records]
+
+    def check(part: Sequence[str]) -> list[Record | None]:
+        return [_record(ground, file, data, host) for file, data in files.read(part).items()]
+
+    made = dict(zip(missing, shared_out(check, missing), strict=True))
+    fresh = {file: given for file, given in made.items() if given is not None}
+    records |= fresh
+    trees, problems = _trees(files.read([file for file in missing if file not in fresh]))
+    again = _Again(ground, files, domus)
+    known = [claimant(file, given, again) for file, given in records.items()]
+    return completed_fleet(ground, trees, problems, known), fresh, records
+
+
+def _record(ground: Ground, file: str, data: bytes, host: str | None) -> Record | None:
+    """The record of a domU that nothing is wrong with; None for the others."""
+    tree, problems = read_yaml(file, data)
+    where = _place(ground.places, file)
+    if tree is None or where is None or problems:
+        return None
+    made, wrong = ground.check(where, tree)
+    if made is None or wrong:
+        return None
+    spec = tree.value["spec"]
+    return record(made, str(spec.get("profile", "")), whole=where.host == host)
+
+
+class _Again:
+    """Reads documents once more, to say where what is contradicted stands."""
+
+    def __init__(self, ground: Ground, files: Files, domus: Iterable[str]) -> None:
+        self._ground, self._files, self._domus = ground, files, domus
+        self._contents: Mapping[str, bytes] = {}
+        self._sources: dict[str, Source] = {}
+
+    def __call__(self, file: str) -> Source:
+        """The source of a domU in which nothing was wrong."""
+        self._contents = self._contents or self._files.read(self._domus)  # all at once: many may contradict
+        if file not in self._sources:
+            tree, _ = read_yaml(file, self._contents[file])
+            where = _place(self._ground.places, file)
+            made = None if tree is None or where is None else self._ground.check(where, tree)[0]
+            if made is None:
+                raise GitError(f"{file} changed while it was read")
+            self._sources[file] = made.source
+        return self._sources[file]
+
+
+def _trees(contents: Mapping[str, bytes]) -> tuple[dict[str, Tree], list[Diagnostic]]:
     trees: dict[str, Tree] = {}
-    found = list(problems)
+    found: list[Diagnostic] = []
     for file, data in contents.items():
-        if place(file) is None or isinstance(place(file), Diagnostic):
-            continue
         tree, diagnostics = read_yaml(file, data)
         found += diagnostics
         if tree is not None:
@@ -117,14 +220,13 @@ def _trees(
 
 def _taken(fleet: Fleet, trees: Mapping[str, Tree]) -> Mapping[str, Any]:
     """What a new domU cannot have any more, over all hosts, and what each profile would bring it."""
-    domus = [claimant.domu for claimant in fleet.domus]
+    claims = [each.claims for each in fleet.domus]
+    values = [(code, value) for each in claims for code, _, value, _ in each.values]
     return {
-        "names": [domu.metadata.name for domu in domus],
-        "macs": [vif.mac for domu in domus for vif in domu.spec.vifs],
-        "addresses": [
-            address_text(address) for domu in domus for vif in domu.spec.vifs for address in vif.addresses()
-        ],
-        "vif_names": [vif.name for domu in domus for vif in domu.spec.vifs if vif.name is not None],
+        "names": [each.name for each in fleet.domus],
+        "macs": [value for code, value in values if code == "DG1303"],
+        "addresses": [_address(claim) for each in claims for claim in each.addresses],
+        "vif_names": [value for code, value in values if code == "DG1307"],
         "roots": {name: host.spec.images.roots for name, host in fleet.hosts.items()},
         "profiles": {
             where.name: _brought(tree.value.get("spec"))
@@ -132,6 +234,11 @@ def _taken(fleet: Fleet, trees: Mapping[str, Tree]) -> Mapping[str, Any]:
             if isinstance(where := place(file), Place) and where.kind == "Profile"
         },
     }
+
+
+def _address(claim: AddressClaim) -> str:
+    length, version, number, *_ = claim
+    return address_text(IPv4Network((number, length)) if version == 4 else IPv6Network((number, length)))  # noqa: PLR2004
 
 
 def _brought(spec: object) -> list[str]:
@@ -147,13 +254,7 @@ def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:
     return {
         "host": None if seen.host is None else seen.host.model_dump(mode="json", exclude_defaults=True),
         "networks": [network.model_dump(mode="json", exclude_defaults=True) for network in seen.networks],
-        "domus": [
-            {
-                "file": claimant.tree.file,
-                "document": claimant.domu.model_dump(mode="json", exclude_defaults=True),
-            }
-            for claimant in seen.domus
-        ],
+        "domus": [{"file": each.source.file, "document": each.source.document()} for each in seen.domus],
         "held": seen.held,
         "elsewhere": seen.elsewhere,
         "refused": seen.refused,

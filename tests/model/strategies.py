@@ -12,7 +12,7 @@ from schemas.fleet import view
 from state.desired import Desired
 from state.resolve import resolve
 from tests.model.world import SECRET
-from tests.unit.fleets import fleet_of
+from tests.unit.fleets import documents, fleet_of
 
 SLOTS = (1, 2, 3, 4)
 IMAGE_MIB = 8
@@ -234,7 +234,7 @@ def desired_of(files: Files) -> Desired:
         raise AssertionError(f"no such repository was to be drawn: {seen.diagnostics}")
     return resolve(
         seen.host,
-        [(claimant.domu, claimant.tree.file) for claimant in seen.domus],
+        documents(seen),
         held=seen.held,
         elsewhere=seen.elsewhere,
         diagnostics=seen.diagnostics,

@@ -10,7 +10,7 @@ from state.nft import LoadedTable, read_table
 from state.observed import Domain
 from state.resolve import resolve
 from tests.model.places import Place, domain_of
-from tests.unit.fleets import domu, fleet_of, host, network
+from tests.unit.fleets import documents, domu, fleet_of, host, network
 
 MAC, OTHER_MAC, FREE_MAC = "00:16:3e:00:53:01", "00:16:3e:00:53:02", "00:16:3e:00:53:07"
 # vm01's vif as it is when all is well: index, MAC, bridge, port, rate, state of its script.
@@ -32,7 +32,7 @@ def desired(**changes: str) -> Desired:
     assert fleet.valid, fleet.diagnostics
     found = view(fleet, "dom0-a")
     assert found.host is not None
-    return resolve(found.host, [(each.domu, each.tree.file) for each in found.domus])
+    return resolve(found.host, documents(found))
 
 
 def vm01() -> DomU:

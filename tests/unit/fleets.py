@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from schemas.claims import Claimant
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import Fleet, check_fleet
+from schemas.domu import DomU
+from schemas.fleet import Fleet, HostView, check_fleet
 from schemas.layout import Place, place
+from schemas.merged import Merged
 from schemas.tree import Tree
 from state.yaml_reader import read_yaml
 
@@ -59,3 +62,14 @@ def fleet_of(contents: Mapping[str, bytes | str], problems: tuple[Diagnostic, ..
             if tree is not None:
                 trees[file] = tree
     return check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+
+
+def documents(seen: HostView) -> list[tuple[DomU, str]]:
+    """What a host is to do, as resolve wants it."""
+    return [(merged(claimant).domu, claimant.source.file) for claimant in seen.domus]
+
+
+def merged(claimant: Claimant) -> Merged:
+    """A claimant's domU with its documents, as a fleet has it that was read in one go."""
+    assert isinstance(claimant.source, Merged)
+    return claimant.source

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.claims import eui64_link_local, uuid_of
+from schemas.claims import eui64_link_local
 from schemas.fleet import view
 from tests.unit.fleets import domu, fleet_of, host, network
 
@@ -24,7 +24,7 @@ def test_the_link_local_address_is_the_one_that_rfc_4291_forms() -> None:
 def test_the_default_uuid_follows_from_the_name() -> None:
     (claimant,) = fleet_of({**host(), **domu("vm01")}).domus
 
-    assert uuid_of(claimant.domu) == "e608ed38-c1b9-532e-a769-0156b41e19e1"
+    assert claimant.uuid == "e608ed38-c1b9-532e-a769-0156b41e19e1"
 
 
 # Small blocks, so that most of them meet.
@@ -99,7 +99,7 @@ def test_what_a_faulty_domu_claims_is_reported_and_holds_back_that_one_only() ->
 def test_a_domu_that_lives_on_another_host_is_seen_from_here() -> None:
     files = {**host("aa"), **host("bb"), **domu("one", host="bb")}
 
-    (uuid,) = (uuid_of(claimant.domu) for claimant in fleet_of(files).domus)
+    (uuid,) = (claimant.uuid for claimant in fleet_of(files).domus)
 
     assert view(fleet_of(files), "aa").elsewhere == {uuid: "bb"}
     assert view(fleet_of(files), "bb").elsewhere == {}

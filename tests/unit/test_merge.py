@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from schemas.fleet import Fleet
 from schemas.tree import merge
-from tests.unit.fleets import domu, fleet_of, host, network
+from tests.unit.fleets import domu, fleet_of, host, merged, network
 
 VALUES = st.recursive(
     st.text(max_size=3),
@@ -82,7 +82,7 @@ def test_a_domu_inherits_what_it_does_not_say() -> None:
 
     assert found.diagnostics == ()
     (claimant,) = found.domus
-    spec = claimant.domu.spec
+    spec = merged(claimant).domu.spec
     assert (spec.type, spec.memory) == ("pvh", 2048)
     assert spec.boot is not None
     assert spec.boot.run is not None
@@ -105,7 +105,7 @@ def test_a_list_of_the_profile_is_replaced_as_a_whole() -> None:
     )
 
     assert found.diagnostics == ()
-    assert [disk.vdev for disk in found.domus[0].domu.spec.disks] == ["xvdc"]
+    assert [disk.vdev for disk in merged(found.domus[0]).domu.spec.disks] == ["xvdc"]
 
 
 def test_a_profile_that_nobody_uses_is_checked_all_the_same() -> None:

@@ -14,7 +14,7 @@ from schemas.diagnostic import SpecError
 from schemas.fleet import Fleet
 from schemas.network import Network
 from state.worktree import read_worktree
-from tests.unit.fleets import domu, fleet_of, host, network
+from tests.unit.fleets import domu, fleet_of, host, merged, network
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -83,7 +83,7 @@ def test_one_new_domu_after_the_other_is_valid_and_gets_what_is_free(checkout: P
 
     fleet = read(checkout)
     assert fleet.diagnostics == ()
-    found = {claimant.name: claimant.domu.spec.vifs[0] for claimant in fleet.domus}
+    found = {claimant.name: merged(claimant).domu.spec.vifs[0] for claimant in fleet.domus}
     assert {name: [str(address[0]) for address in vif.addresses()] for name, vif in found.items()} == {
         "web": ["172.16.39.2"],
         "Mail": ["172.16.39.3"],

@@ -17,7 +17,7 @@ from schemas.json_schema import KINDS, all_schemas
 from schemas.layout import place, shown_path
 from schemas.network import Network
 from state.worktree import read_worktree
-from tests.unit.fleets import fleet_of
+from tests.unit.fleets import fleet_of, merged
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
@@ -36,7 +36,7 @@ def test_the_examples_have_no_error_and_no_warning() -> None:
 @pytest.mark.parametrize("folder", [EXAMPLES, *GOOD], ids=lambda path: path.name)
 def test_canonical_json_comes_back_as_the_same_value_and_is_stable(folder: Path) -> None:
     fleet = read(folder)
-    documents: list[BaseModel] = [claimant.domu for claimant in fleet.domus]
+    documents: list[BaseModel] = [merged(claimant).domu for claimant in fleet.domus]
     documents += [*fleet.hosts.values(), *fleet.networks]
 
     assert documents

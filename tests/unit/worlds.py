@@ -36,7 +36,7 @@ from state.resolve import resolve
 from state.source import Reading
 from state.xenstore import BackendVif
 from state.xl import SavedDisk, SavedDomain, SavedVif, SavedVnc
-from tests.unit.fleets import fleet_of
+from tests.unit.fleets import documents, fleet_of
 
 Words = Mapping[str, Any]
 T = TypeVar("T")
@@ -151,9 +151,8 @@ def reading(words: Words, revision: str = REVISION, subject: str = "") -> Readin
     seen = view(fleet, "dom0-a")
     desired = None
     if not seen.refused and seen.host is not None:
-        documents = [(claimant.domu, claimant.tree.file) for claimant in seen.domus]
         desired = resolve(
-            seen.host, documents, held=seen.held, elsewhere=seen.elsewhere, diagnostics=seen.diagnostics
+            seen.host, documents(seen), held=seen.held, elsewhere=seen.elsewhere, diagnostics=seen.diagnostics
         )
     return Reading(
         revision=revision,
