@@ -53,6 +53,11 @@ class Paths:
         return self.state / "mirror.git"
 
     @property
+    def memory(self) -> Path:
+        """What the checked specifications of the repository claim, by what they were made of; may be removed at any time."""
+        return self.state / "checked-specs"
+
+    @property
     def lock(self) -> Path:
         """Held by whoever changes this host."""
         return self.run / "lock"

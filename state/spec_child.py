@@ -149,6 +149,7 @@ def git_environment(
         "GIT_PYTHON_REFRESH": "error",
         "GIT_PYTHON_GIT_EXECUTABLE": "git",
         "PYTHONSAFEPATH": "1",
+        "PYDANTIC_DISABLE_PLUGINS": "__all__",  # nothing that another distribution brings runs where YAML is read
         "PYTHONDONTWRITEBYTECODE": "1",
         "GIT_CONFIG_COUNT": str(len(settings)),
         # -P keeps the current folder out of the import path; our own packages are wherever this file is.

@@ -225,7 +225,12 @@ def _taken(fleet: Fleet, trees: Mapping[str, Tree]) -> Mapping[str, Any]:
     return {
         "names": [each.name for each in fleet.domus],
         "macs": [value for code, value in values if code == "DG1303"],
-        "addresses": [_address(claim) for each in claims for claim in each.addresses],
+        "addresses": [
+            _address(claim)
+            for each in claims
+            for claim in each.addresses
+            if not claim[3]  # of no segment's own
+        ],
         "vif_names": [value for code, value in values if code == "DG1307"],
         "roots": {name: host.spec.images.roots for name, host in fleet.hosts.items()},
         "profiles": {

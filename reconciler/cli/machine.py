@@ -8,11 +8,13 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from reconciler.cli import options
 from reconciler.cli.options import Target, demand
 from reconciler.cli.output import Failed
 from reconciler.config import Config
+from reconciler.durable import write_whole
 from reconciler.execute import ApplyError, HostDisk
 from reconciler.journal import JournalError
 from reconciler.only_writer import BusyError
@@ -38,25 +40,22 @@ def told() -> Iterator[None]:
         raise Failed(f"stale plan: {exc}", 3) from exc
 
 
-def read(
-    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
-) -> Reading:
+def read(where: Target, *, fresh: bool = False, applied: str | None = None) -> Reading:
     """What a verb works on, as read_target has it.
 
     Raises:
-        Failed: it cannot be read, or the verb needs a repository or host and none is named.
+        Failed: it cannot be read, or no repository or no host is named.
     """
-    demand(where, need_host=need_host)
+    demand(where)
     with told():
-        return read_target(where, need_host=need_host, fresh=fresh, applied=applied)
+        return read_target(where, fresh=fresh, applied=applied)
 
 
-def read_target(
-    where: Target, *, need_host: bool = True, fresh: bool = False, applied: str | None = None
-) -> Reading:
+def read_target(where: Target, *, fresh: bool = False, applied: str | None = None) -> Reading:
     """The repository at the target's revision; `fresh` fetches a remote one first, otherwise it is as last fetched.
 
-    `applied` is the commit that Reading.descends is to be about.
+    What was checked before is not checked again; what is checked now is remembered when `fresh`, and only then: a
+    plan writes nothing. `applied` is the commit that Reading.descends is to be about.
 
     Raises:
         ReadError: it cannot be read, or has no such host.
@@ -67,18 +66,29 @@ def read_target(
         folder = str(where.config.paths.mirror)
         if fresh:
             fetch(runner, Remote(url, where.config.branch, folder))
+    memory = _memory(where.config.paths.memory)
     reading = read_repository(
         runner,
         repository=folder,
         revision=where.revision or where.config.branch,
-        host=where.host if need_host else None,
+        host=where.host,
         applied=applied,
+        memory=memory,
     )
-    if need_host and where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
+    if fresh and reading.memory not in {None, memory}:
+        write_whole(where.config.paths.memory, str(reading.memory), mode=0o600)
+    if where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
         raise ReadError(
             f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})"
         )
     return reading
+
+
+def _memory(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""  # not there, not ours to read, or damaged: then everything is checked anew
 
 
 def _spoilt(reading: Reading, host: str) -> bool:
