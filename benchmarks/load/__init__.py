@@ -1,0 +1,1 @@
+"""How long it takes to read and check a repository, to plan for a host, and to start."""
