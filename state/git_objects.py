@@ -254,7 +254,7 @@ def _answer(repo: git.Repo, request: bytes) -> bytes:
     read_end, write_end = os.pipe()
 
     def feed() -> None:
-        with os.fdopen(write_end, "wb") as pipe, contextlib.suppress(BrokenPipeError):
+        with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb") as pipe:
             pipe.write(request)
 
     feeder = threading.Thread(target=feed, daemon=True)
