@@ -154,7 +154,7 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
     matters = interest(desired, last, owned)
     old = {f"{TEMPLATES}/{name}" for name in dom0.files.names(TEMPLATES)}
     matters = replace(matters, files=(*matters.files, *sorted(old - {*matters.files})))
-    observed = observe(dom0.runner, dom0.files, matters)
+    observed = observe(dom0.runner, dom0.files, matters, dom0.sleep)
     machine = (observed.files[MACHINE_ID] or "").strip()
     if desired.host.machine_id not in {None, machine}:
         raise ReadError(
@@ -267,7 +267,9 @@ def apply(
         hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
         converger = Converger(
             hands,
-            lambda keys: _masked(observe_for(dom0.runner, dom0.files, keys), dom0.paths.secrets, desired),
+            lambda keys: _masked(
+                observe_for(dom0.runner, dom0.files, keys, dom0.sleep), dom0.paths.secrets, desired
+            ),
             announce,
         )
         stuck = converger.remove(plan, outcome)

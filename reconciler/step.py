@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import assert_never
+
+from state.files import digest
 
 # Long enough for a database to flush, short enough that a guest which ignores shutdown ends within one pass.
 SHUTDOWN_GRACE_S = 120.0
@@ -75,8 +76,7 @@ def commands(step: Step) -> tuple[tuple[str, ...], ...]:
         case Run():
             return (step.argv,)
         case WriteFile():
-            digest = hashlib.sha256(step.text.encode()).hexdigest()
-            return (("domgit:write", step.path, f"{step.mode:04o}", f"sha256:{digest}"),)
+            return (("domgit:write", step.path, f"{step.mode:04o}", digest(step.text)),)
         case RemoveFile():
             return (("domgit:remove", step.path),)
         case CreateImage():

@@ -17,8 +17,11 @@ from state.run import ReadError
 USERDATA = "/var/lib/xen"
 # linux/loop.h: struct loop_info64 begins with the device and the inode of the file.
 _LOOP_GET_STATUS64, _LOOP_INFO_BYTES, _LOOP_INFO = 0x4C05, 232, struct.Struct("=QQ")
+_MOUNT_FIELDS = 10  # without the optional ones
 # Configuration files are a few kilobytes; what is larger under our names is not ours.
 TEXT_LIMIT_BYTES = 1024 * 1024
+# A file of another encoding differs from ours and is replaced, it is no reason to stop: its bytes survive as they are.
+ENCODING = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,22 @@ class Files(Protocol):
 
 def digest(text: str | None) -> str:
     """`sha256:` of a text, "" for a file that is not there."""
-    return "" if text is None else "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+    return "" if text is None else "sha256:" + hashlib.sha256(text.encode(*ENCODING)).hexdigest()
+
+
+def parse_mounts(text: str) -> tuple[tuple[str, str], ...]:
+    """(device as MAJOR:MINOR, mount point) of each line in /proc/self/mountinfo.
+
+    Raises:
+        ReadError: a line has not got so many fields.
+
+    Source: proc(5), Linux 6.1.
+    """
+    rows = [line.split(" ") for line in text.removesuffix("\n").split("\n") if text]
+    short = next((row for row in rows if len(row) < _MOUNT_FIELDS), None)
+    if short is not None:
+        raise ReadError(f"/proc/self/mountinfo: cannot read the line {' '.join(short)[:120]!r}")
+    return tuple((row[2], row[4]) for row in rows)
 
 
 class HostFiles:
@@ -88,8 +106,7 @@ class HostFiles:
             raise ReadError(f"{path}: {exc.strerror}") from exc
         if len(data) > TEXT_LIMIT_BYTES:
             raise ReadError(f"{path}: larger than {TEXT_LIMIT_BYTES} bytes")
-        # surrogateescape: a file of another encoding differs from ours and is replaced, it is no reason to stop.
-        return data.decode("utf-8", "surrogateescape")
+        return data.decode(*ENCODING)
 
     def stat(self, path: str) -> FileStat | None:
         """See Files."""
@@ -168,10 +185,9 @@ class HostFiles:
             above = self.names(f"/sys/dev/block/{number}/holders")
             if above:
                 held[path] = f"/dev/{above[0]}"
-        for line in (self.read_text("/proc/self/mountinfo") or "").splitlines() if numbers else ():
-            fields = line.split(" ")
-            if fields[2] in numbers:
-                held[numbers[fields[2]]] = f"the mount {fields[4]}"
+        for device, place in parse_mounts(self.read_text("/proc/self/mountinfo") or "") if numbers else ():
+            if device in numbers:
+                held[numbers[device]] = f"the mount {place}"
         return held
 
     def _processes(self) -> tuple[str, ...]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from state.files import Files
+from state.listing import lines
 from state.nft import LIST_TABLES, TABLE
-from state.run import NotInstalledError, Runner, read
+from state.run import NotInstalledError, ReadError, Runner, read
 
 # The legacy tools make the kernel load what they are asked about; where nobody used them, they are not asked.
 LEGACY_TABLES = {
@@ -21,7 +22,7 @@ LEGACY_TABLES = {
 SAVES = ("iptables-save", "ip6tables-save")
 # Counters move with traffic, and the comments hold the time of the call.
 _MOVING = re.compile(r"^#.*\n| ?\[\d+:\d+\]", re.MULTILINE)
-_TABLE = re.compile(r"table (?P<family>\w+) (?P<name>\S+)")
+_TABLE = re.compile(r"table (?P<family>[a-z0-9]+) (?P<name>\S+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,19 @@ def stateless(saved: str) -> str:
 
 
 def parse_tables(text: str) -> tuple[tuple[str, str], ...]:
-    """(family, name) of every table in `nft list tables` but our own, in nft's order."""
-    found = (match for line in text.splitlines() if (match := _TABLE.fullmatch(line.strip())))
-    return tuple(
-        (match["family"], match["name"]) for match in found if f"{match['family']} {match['name']}" != TABLE
-    )
+    """(family, name) of every table in `nft list tables` but our own, in nft's order.
+
+    Raises:
+        ReadError: a line is not `table FAMILY NAME`, or was cut.
+    """
+    found = []
+    for line in lines("nft list tables", text) if text else ():
+        match = _TABLE.fullmatch(line)
+        if match is None:
+            raise ReadError(f"nft list tables: cannot read the line {line[:120]!r}")
+        if f"{match['family']} {match['name']}" != TABLE:
+            found.append((match["family"], match["name"]))
+    return tuple(found)
 
 
 def read_foreign(runner: Runner, files: Files) -> Foreign:

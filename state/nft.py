@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
 from state.run import ReadError, Runner
 
@@ -12,8 +12,13 @@ TABLE = "bridge domgit"
 LIST_TABLE = ("nft", "-s", "list", "table", "bridge", "domgit")
 LIST_TABLES = ("nft", "list", "tables")
 PROBE = ("nft", "-c", "-f", "-")
-_ELEMENTS = re.compile(r"\t\telements = \{(?P<members>[^}]*)\}\n")
-_BLOCK = re.compile(r"\t(?P<kind>set|map|chain) (?P<name>\w+) \{\n(?P<body>.*?)\n?\t\}\n", re.DOTALL)
+_HEAD, _END = f"table {TABLE} {{\n", "\n}\n"
+_BLOCK = re.compile(r"\t(?P<kind>set|map|chain) (?P<name>[0-9A-Za-z_]{1,128}) \{")
+_ELEMENTS = "\t\telements = {"
+# A key may be the name of an interface, and that may be anything that is no blank.
+_MEMBER = re.compile(r'(?:"[^"]*"|[^",])+')
+# What `nft list table` says, with exit status 1, when there is none. A library that is missing is another "No such file".
+_NO_TABLE = "Error: No such file or directory\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,35 +44,82 @@ def parse_table(text: str) -> LoadedTable:
     """The table in `nft -s list table bridge domgit`.
 
     Raises:
-        ReadError: the text is no listing of that table, or one that was cut short.
+        ReadError: the text is no listing of that table, one that was cut short, or one with other text in it.
 
     Source: nft(8), nftables 1.0.6.
     """
     # A block's end is indented, the table's is not.
-    if not text.startswith(f"table {TABLE} {{") or not text.endswith("\n}\n"):
+    if not text.startswith(_HEAD) or not text.endswith(_END):
         raise ReadError(f"nft list table: unexpected text {text[:80]!r}")
-    elements: dict[str, frozenset[str]] = {}
-    for block in _BLOCK.finditer(text):
-        if block["kind"] == "chain":
-            continue
-        match = _ELEMENTS.search(block["body"] + "\n")
-        members = re.sub(r"\s+", " ", match["members"]).strip() if match else ""
+    stray = next(
+        (line for line in text[len(_HEAD) : -len(_END)].split("\n") if line and line[0] != "\t"), None
+    )
+    if stray is not None:
+        raise ReadError(f"nft list table: cannot read the line {stray[:120]!r}")
+    elements = {
+        block.name: block.members
+        for block in _listed(text)
         # Counters come and go with traffic: they are read by who wants them, not compared.
-        if not block["name"].startswith("count_"):
-            elements[block["name"]] = frozenset(each.strip() for each in members.split(",") if each.strip())
+        if block.kind in {"set", "map"} and not block.name.startswith("count_")
+    }
     return LoadedTable(elements, normalised_rules(text))
 
 
 def normalised_rules(text: str) -> str:
     """A listing without elements, its blocks in name order, blanks folded: equal for equal rules."""
-    bare = _ELEMENTS.sub("", text)
-    blocks = {}
-    for block in _BLOCK.finditer(bare):
-        lines = [re.sub(r"\s+", " ", line).strip() for line in block["body"].splitlines()]
-        blocks[f"{block['kind']} {block['name']}"] = [line for line in lines if line]
-    # Whatever is no block of a kind we know was not put there by us.
-    rest = _BLOCK.sub("", bare).replace(f"table {TABLE} {{", "").replace("}", "").split()
+    blocks: dict[str, list[str]] = {}
+    rest: list[str] = []
+    for block in _listed(text):
+        if block.kind:
+            blocks[f"{block.kind} {block.name}"] = [
+                folded for line in block.lines if (folded := _folded(line))
+            ]
+        else:
+            # Whatever is no block of a kind we know was not put there by us.
+            rest += [word for line in block.lines for word in line.replace("}", "").split()]
     return repr((sorted(blocks.items()), rest))
+
+
+@dataclass(slots=True)
+class _Listed:
+    """A block of a listing, its elements apart from its other lines; `kind` "": lines that are in no block."""
+
+    kind: str
+    name: str
+    lines: list[str] = field(default_factory=list)
+    elements: list[str] = field(default_factory=list)
+
+    @property
+    def members(self) -> frozenset[str]:
+        text = " ".join(self.elements)
+        return frozenset(member for each in _MEMBER.findall(text) if (member := _folded(each)))
+
+
+def _listed(text: str) -> Iterator[_Listed]:
+    """The blocks of a listing, line by line, so that what it costs grows with the text and no faster."""
+    block, outside, inside = None, _Listed("", ""), False
+    for line in text.removeprefix(_HEAD).removesuffix("}\n").split("\n"):
+        if block is None:
+            if match := _BLOCK.fullmatch(line):
+                block = _Listed(match["kind"], match["name"])
+            else:
+                outside.lines.append(line)
+        elif inside or line.startswith(_ELEMENTS):
+            # The last line of elements ends with the brace that closes them.
+            block.elements.append(line.removeprefix(_ELEMENTS).removesuffix("}"))
+            inside = not line.endswith("}")
+        elif line == "\t}":
+            yield block
+            block = None
+        else:
+            block.lines.append(line)
+    # One without an end is none: its lines are left over.
+    outside.lines += [] if block is None else [block.kind, block.name, *block.lines, *block.elements]
+    yield outside
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.split())
 
 
 def read_table(runner: Runner) -> LoadedTable | None:
@@ -77,11 +129,9 @@ def read_table(runner: Runner) -> LoadedTable | None:
         ReadError: nft failed in any other way.
     """
     completed = runner.run(LIST_TABLE)
-    if completed.rc == 0:
-        return parse_table(completed.stdout)
-    if "No such file or directory" in completed.stderr:
+    if completed.rc == 1 and completed.stderr.startswith(_NO_TABLE) and not completed.stdout:
         return None
-    raise ReadError(str(completed))
+    return parse_table(completed.output())
 
 
 def probe_features(runner: Runner) -> Features:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
@@ -21,7 +23,10 @@ from state.xl import SavedDomain, ShutdownReason
 
 # A domain takes some tenths of a second to come or go.
 READ_ATTEMPTS, READ_AGAIN_AFTER_S = 6, 0.1
-_STAGED = re.compile(r"userdata-d\.(?P<domid>\d+)\.(?P<uuid>[0-9a-f-]{36})\.xl")
+# What libxl keeps of each domain: its configuration as JSON, and as text what `xl config-update` was given.
+_USERDATA = re.compile(r"userdata-d\.(?P<domid>[0-9]{1,5})\.(?P<uuid>[0-9a-f-]{36})\.(?P<kind>xl|libxl-json)")
+T = TypeVar("T")
+Sleep = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +118,19 @@ class Observed:
         return "sha256:" + hashlib.sha256(repr(content).encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
+def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = time.sleep) -> Observed:
     """Everything at one moment, read anew.
 
     Raises:
         ReadError: any part cannot be read or contradicts another: then nothing is known.
     """
-    domains, stale = observe_domains(runner, files)
+    domains, stale = observe_domains(runner, files, sleep)
+    network = _until_whole(lambda: links.read_network(runner, files), sleep)
     return Observed(
         domains=domains,
-        links=links.read_links(runner),
-        ports=links.read_ports(runner),
-        fdb=links.read_fdb(runner),
+        links=network.links,
+        ports=network.ports,
+        fdb=network.fdb,
         guard=nft.read_table(runner),
         features=nft.probe_features(runner),
         files={path: files.read_text(path) for path in sorted(interest.files)},
@@ -134,11 +140,11 @@ def observe(runner: Runner, files: Files, interest: Interest) -> Observed:
         stale=stale,
         free_memory_mib=xl.parse_info(read(runner, xl.INFO)).free_memory_mib,
         foreign=read_foreign(runner, files),
-        addresses=links.read_addresses(runner),
+        addresses=network.addresses,
     )
 
 
-def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
+def observe_for(runner: Runner, files: Files, keys: Iterable[str], sleep: Sleep = time.sleep) -> Observed:
     """As much as the facts named by `keys` need, read anew; the rest is empty and says nothing.
 
     Raises:
@@ -149,11 +155,12 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
         kind, _, rest = key.partition(":")
         wanted.setdefault(kind, []).append(rest)
     of_domains = bool(wanted.keys() & {"domain", "name", "memory", "vcpus", "staged", "vif"})
+    network = _until_whole(lambda: links.read_network(runner, files), sleep) if "port" in wanted else None
     return Observed(
-        domains=observe_domains(runner, files)[0] if of_domains else (),
-        links=links.read_links(runner) if "port" in wanted else {},
-        ports=links.read_ports(runner) if "port" in wanted else {},
-        fdb=links.read_fdb(runner) if "port" in wanted else (),
+        domains=observe_domains(runner, files, sleep)[0] if of_domains else (),
+        links=network.links if network is not None else {},
+        ports=network.ports if network is not None else {},
+        fdb=network.fdb if network is not None else (),
         guard=nft.read_table(runner) if "guard" in wanted else None,
         features=Features(ibrname=False),
         files={path: files.read_text(path) for path in wanted.get("file", ())},
@@ -163,56 +170,98 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str]) -> Observed:
     )
 
 
-def observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
+def observe_domains(
+    runner: Runner, files: Files, sleep: Sleep = time.sleep
+) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
     """All domUs by domid, and staged configurations that outlived theirs.
-
-    Read again, a few times, where a domain came or went meanwhile: a guest that reboots must not stop a pass.
 
     Raises:
         ReadError: xl or xenstore cannot be read, or never gave a picture that fits together.
     """
+    return _until_whole(lambda: _observe_domains(runner, files), sleep)
+
+
+def _until_whole(reading: Callable[[], T], sleep: Sleep) -> T:
+    """A reading, again a few times where something came or went meanwhile: a guest that reboots must not stop a pass."""
     policy = Retrying(
         retry=retry_if_exception_type(TornError),
         stop=stop_after_attempt(READ_ATTEMPTS),
         wait=wait_fixed(READ_AGAIN_AFTER_S),
+        sleep=sleep,
         reraise=True,
     )
-    return policy(_observe_domains, runner, files)
+    return policy(reading)
 
 
 def _observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
     rows, uuids, saved = xl.read_domains(runner)
     vifs = xenstore.read_vifs(runner)
-    staged = {
-        (int(match["domid"]), match["uuid"]): f"{USERDATA}/{name}"
+    made = xenstore.read_domains(runner)
+    kept = {
+        (match["kind"], int(match["domid"]), match["uuid"]): f"{USERDATA}/{name}"
         for name in files.names(USERDATA)
-        if (match := _STAGED.fullmatch(name))
+        if (match := _USERDATA.fullmatch(name))
     }
     by_domid: dict[int, list[BackendVif]] = {}
     for vif in vifs:
         by_domid.setdefault(vif.domid, []).append(vif)
+    _check_listed({row.domid for row in rows}, uuids=set(uuids), saved=set(saved), made=made)
     domains = []
     for row in rows:
-        uuid = uuids.get(row.domid)
-        if uuid is None:
-            raise TornError(f"domain {row.domid} came or went while it was read")
-        path = staged.pop((row.domid, uuid), None)
-        domains.append(
-            Domain(
-                domid=row.domid,
-                uuid=uuid,
-                name=row.name,
-                paused=row.paused,
-                dying=row.dying,
-                shutdown=row.shutdown,
-                saved=_same(saved.get(row.domid), uuid),
-                vifs=tuple(by_domid.get(row.domid, ())),
-                staged=None if path is None else files.read_text(path),
-            )
+        uuid = uuids[row.domid]
+        path = kept.pop(("xl", row.domid, uuid), None)
+        domain = Domain(
+            domid=row.domid,
+            uuid=uuid,
+            name=row.name,
+            paused=row.paused,
+            dying=row.dying,
+            shutdown=row.shutdown,
+            saved=_same(saved.get(row.domid), uuid),
+            vifs=tuple(by_domid.get(row.domid, ())),
+            staged=None if path is None else files.read_text(path),
         )
-    return tuple(domains), tuple(
-        StaleStaging(path, uuid) for (_, uuid), path in sorted(staged.items(), key=lambda item: item[1])
-    )
+        _check_known(domain, kept.get(("libxl-json", row.domid, uuid)))
+        domains.append(domain)
+    staged = ((path, uuid) for (kind, _, uuid), path in kept.items() if kind == "xl")
+    return tuple(domains), tuple(StaleStaging(path, uuid) for path, uuid in sorted(staged))
+
+
+def _check_listed(rows: set[int], *, uuids: set[int], saved: set[int], made: Collection[int]) -> None:
+    """Hold what each source says of who is there against `xl list`, which is the hypervisor's word.
+
+    A list that was cut at the end of a line is a list like any other. libxl forgets a domain before the hypervisor
+    does, so whoever libxl has made is in the list, if that is whole. After dom0 has rebooted all of these are empty,
+    and then nobody is there: how many there were before is no reason to doubt them.
+
+    Raises:
+        TornError: a domain came or went meanwhile, or a list is not whole.
+    """
+    for said, where in ((uuids, "xl vm-list"), (saved, "xl list --long"), (made, xenstore.LIBXL)):
+        if missing := sorted({*said} - rows):
+            raise TornError(f"xl list: no domain {missing[0]}, which {where} has")
+    if missing := sorted(rows - uuids):
+        raise TornError(f"xl vm-list: no domain {missing[0]}, which came or went while it was read")
+
+
+def _check_known(domain: Domain, kept: str | None) -> None:
+    """See that nothing is missing of what is known of a domain; `kept` is where libxl has its configuration, if anywhere.
+
+    Raises:
+        TornError: it came or went meanwhile, or a list is not whole.
+    """
+    if domain.saved is None:
+        # One that is being created has nothing kept yet, and one that is torn down nothing any more.
+        if kept is not None and not domain.dying:
+            raise TornError(f"xl list --long: no domain {domain.domid}, of which libxl has kept {kept}")
+        return
+    # libxl leaves those out of its listing that are no longer in xenstore.
+    there = {vif.index for vif in domain.vifs}
+    missing = sorted(vif.index for vif in domain.saved.vifs if vif.backend == 0 and vif.index not in there)
+    if missing:
+        raise TornError(
+            f"xenstore-ls: no vif {missing[0]} of domain {domain.domid}, which xl list --long has"
+        )
 
 
 def _same(saved: SavedDomain | None, uuid: str) -> SavedDomain | None:

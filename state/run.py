@@ -27,9 +27,15 @@ CLEAN_ENVIRONMENT: Mapping[str, str] = {
     "LC_ALL": "C.UTF-8",
     "HOME": "/nonexistent",
 }
-# `nft list` of 10,000 vifs is 6 MB, `xl list -l` of 1,000 domUs 2 MB; more than this is not a tool talking.
+# `ip -d link` of 10,000 vifs is 11 MB, `xl list -l` of 1,000 domUs 2 MB; more than this is not a tool talking. It is
+# held twice, as bytes and as text of up to four bytes a character, and the host needs its memory for guests.
+TOOL_LIMIT_BYTES = 24 * 1024 * 1024
+# Our own children hand over whole repositories.
 OUTPUT_LIMIT_BYTES = 64 * 1024 * 1024
 TERMINATION_GRACE_S = 2.0
+# What has ended has left all that it wrote in its pipe: to take it out is a matter of moments.
+DRAIN_S = 2.0
+_TOLD_CHARACTERS = 500
 
 
 class ReadError(Exception):
@@ -46,7 +52,10 @@ class NotInstalledError(ReadError):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """How a command ended. `rc` is negative for a signal, as in subprocess."""
+    """How a command ended. `rc` is negative for a signal, as in subprocess.
+
+    `whole` says whether stdout was read to its end; it is not while somebody else still holds it open.
+    """
 
     argv: tuple[str, ...]
     rc: int
@@ -54,6 +63,7 @@ class Completed:
     stderr: str
     call_id: int
     duration_s: float
+    whole: bool = True
 
     def __str__(self) -> str:
         """`xl list: exit status 1: first error in stderr`, or its last line when none calls itself one.
@@ -62,7 +72,20 @@ class Completed:
         """
         lines = [line.strip() for line in self.stderr.splitlines() if line.strip()]
         telling = next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
+        telling = telling if len(telling) <= _TOLD_CHARACTERS else f"{telling[:_TOLD_CHARACTERS]}..."
         return f"{shlex.join(self.argv)}: exit status {self.rc}" + (f": {telling}" if telling else "")
+
+    def output(self) -> str:
+        """The stdout of a command that must have succeeded.
+
+        Raises:
+            ReadError: the exit status is not 0, or there may be more that was not read.
+        """
+        if self.rc != 0:
+            raise ReadError(str(self))
+        if not self.whole:
+            raise ReadError(f"{shlex.join(self.argv)}: its output did not end: somebody else holds it open")
+        return self.stdout
 
 
 class Runner(Protocol):
@@ -85,37 +108,35 @@ class Runner(Protocol):
 
 
 class Bounded:
-    """Collects one output stream in a thread, up to a limit."""
+    """Collects one output stream in a thread, up to a limit. Nothing is kept of a flood, and whoever makes it is cut off."""
 
     def __init__(self, stream: IO[bytes], limit: int) -> None:
         self._stream, self._limit = stream, limit
-        self._chunks: list[bytes] = []
-        self.size = 0
+        self._data = bytearray()
+        self.exceeded = False
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
 
     def _collect(self) -> None:
         while chunk := self._stream.read1(65536):  # type: ignore[attr-defined]  # Popen's pipes are BufferedReaders
-            self.size += len(chunk)
-            if self.size <= self._limit:
-                self._chunks.append(chunk)
+            self._data += chunk
+            if len(self._data) > self._limit:
+                self.exceeded, self._data = True, bytearray()
+                self._stream.close()  # its next write ends it, as `head` ends what writes into it
+                return
 
-    @property
-    def exceeded(self) -> bool:
-        """Whether the stream gave more bytes than the limit."""
-        return self.size > self._limit
-
-    def text(self, wait_s: float) -> str:
-        """What was collected; bytes that are no UTF-8 become escapes, so that parsers see and refuse them."""
+    def text(self, wait_s: float) -> tuple[str, bool]:
+        """What was collected, and whether the stream has ended; bytes that are no UTF-8 become escapes, for parsers to refuse."""
         self._thread.join(wait_s)
-        return b"".join(self._chunks).decode("utf-8", "backslashreplace")
+        return self._data.decode("utf-8", "backslashreplace"), not self._thread.is_alive()
 
 
 class HostRunner:
     """Runs commands on this machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_bytes: int = OUTPUT_LIMIT_BYTES) -> None:
         self._ids = itertools.count(1)
+        self._limit_bytes = limit_bytes
 
     def run(
         self,
@@ -143,8 +164,8 @@ class HostRunner:
             raise ReadError(f"{argv[0]}: {exc.strerror}") from exc
         if process.stdout is None or process.stderr is None:
             raise ReadError(f"{argv[0]}: no pipes")
-        stdout = Bounded(process.stdout, OUTPUT_LIMIT_BYTES)
-        stderr = Bounded(process.stderr, OUTPUT_LIMIT_BYTES)
+        stdout = Bounded(process.stdout, self._limit_bytes)
+        stderr = Bounded(process.stderr, self._limit_bytes)
         if process.stdin is not None:
             threading.Thread(target=_feed, args=(process.stdin, stdin.encode()), daemon=True).start()
         try:
@@ -152,15 +173,13 @@ class HostRunner:
         except subprocess.TimeoutExpired as exc:
             _end(process)
             raise ReadError(f"{shlex.join(argv)}: no answer within {timeout_s:g} s") from exc
+        text, whole = stdout.text(DRAIN_S)
         # A monitor that xl forked keeps stderr open for its whole life: wait for what is there, not for the end.
-        completed = Completed(
-            argv=tuple(argv),
-            rc=rc,
-            stdout=stdout.text(2.0),
-            stderr=stderr.text(0.2),
-            call_id=call_id,
-            duration_s=time.monotonic() - started,
-        )
+        talk, _ = stderr.text(0.2)
+        if stdout.exceeded or stderr.exceeded:
+            raise ReadError(f"{shlex.join(argv)}: more than {self._limit_bytes} bytes of output")
+        duration_s = time.monotonic() - started
+        completed = Completed(tuple(argv), rc, text, talk, call_id, duration_s, whole)
         log.debug(
             "command ended",
             extra={
@@ -170,8 +189,6 @@ class HostRunner:
                 "duration_ms": round(completed.duration_s * 1000),
             },
         )
-        if stdout.exceeded or stderr.exceeded:
-            raise ReadError(f"{shlex.join(argv)}: more than {OUTPUT_LIMIT_BYTES} bytes of output")
         return completed
 
 
@@ -200,9 +217,6 @@ def read(runner: Runner, argv: Sequence[str], *, stdin: str = "", timeout_s: flo
     """The stdout of a command that must succeed.
 
     Raises:
-        ReadError: as Runner.run, or the exit status is not 0.
+        ReadError: as Runner.run and Completed.output.
     """
-    completed = runner.run(argv, stdin=stdin, timeout_s=timeout_s)
-    if completed.rc != 0:
-        raise ReadError(str(completed))
-    return completed.stdout
+    return runner.run(argv, stdin=stdin, timeout_s=timeout_s).output()

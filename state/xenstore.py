@@ -7,14 +7,26 @@ from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from state.listing import lines, mac_address
 from state.run import ReadError, Runner, TornError
 
 BACKEND_VIF = "/local/domain/0/backend/vif"
 LIST_VIFS = ("xenstore-ls", "-f", BACKEND_VIF)
-_LINE = re.compile(rf'{BACKEND_VIF}/(?P<domid>\d+)/(?P<index>\d+)/(?P<key>[a-z-]+) = "(?P<value>.*)"')
+# Where libxl keeps what it knows of each domain that it made: nobody else writes there, no guest and no hotplug script.
+LIBXL = "/libxl"
+LIST_DOMAINS = ("xenstore-list", LIBXL)
+_FOLDER = rf"{BACKEND_VIF}(?:/[0-9]{{1,5}}(?:/[0-9]{{1,5}})?)?"
+_LINE = re.compile(
+    rf'{BACKEND_VIF}/(?P<domid>[0-9]{{1,5}})/(?P<index>[0-9]{{1,5}})/(?P<key>[^ ="]+) = "(?P<value>.*)"'
+)
+_EMPTY = re.compile(rf'{_FOLDER} = ""')
 # What xenstore-ls prints of a node that goes while it walks (then an empty line): every guest's reboot can do that.
 _TORN = re.compile(rf"(?:{BACKEND_VIF}[^ ]*:)?")
-_FOLDER = re.compile(rf'{BACKEND_VIF}(?:/\d+(?:/\d+)?)? = ""')
+_DOMID = re.compile(r"0|[1-9][0-9]{0,4}")
+_RATE = re.compile(r"(?P<credit>[0-9]{1,10}),(?P<interval>[0-9]{1,10})")
+# A folder that is not there. A xenstored that cannot be reached is "No such file or directory" as well, of another call.
+_NO_VIF_EVER = f"xenstore-ls: xs_directory ({BACKEND_VIF}): No such file or directory"
+_NO_DOMAIN_EVER = f"xenstore-list: could not list path {LIBXL}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -34,21 +46,24 @@ class BackendVif:
 def parse_vifs(text: str) -> tuple[BackendVif, ...]:
     """The vifs in `xenstore-ls -f /local/domain/0/backend/vif`, in (domid, index) order.
 
-    Folders without a `frontend` key are left-overs of dead domains and are ignored.
+    Folders without a `frontend` key are left-overs of dead domains and are ignored, and so are unknown keys.
 
     Raises:
         TornError: a vif came or went while they were listed.
-        ReadError: a line is not `PATH = "VALUE"`, or a rate is none.
+        ReadError: a line is not `PATH = "VALUE"` or stands twice, or a value is none of its kind.
 
-    Source: xenstore-ls(1), tools/xenstore/xenstore_client.c, Xen 4.17.
+    Source: xenstore-ls(1), tools/xenstore/xenstore_client.c, Xen 4.17; drivers/net/xen-netback/xenbus.c, Linux 6.1.
     """
     folders: defaultdict[tuple[int, int], dict[str, str]] = defaultdict(dict)
-    for line in text.splitlines():
+    for line in lines("xenstore-ls", text) if text else ():
         if match := _LINE.fullmatch(line):
-            folders[int(match["domid"]), int(match["index"])][match["key"]] = match["value"]
+            keys = folders[int(match["domid"]), int(match["index"])]
+            if match["key"] in keys:
+                raise ReadError(f"xenstore-ls: {line[:120]!r} stands there a second time")
+            keys[match["key"]] = match["value"]
         elif _TORN.fullmatch(line):
-            raise TornError(f"xenstore-ls: {line!r}: a vif went while it was listed")
-        elif not _FOLDER.fullmatch(line):
+            raise TornError(f"xenstore-ls: {line[:120]!r}: a vif went while it was listed")
+        elif not _EMPTY.fullmatch(line):
             raise ReadError(f"xenstore-ls: cannot read the line {line[:120]!r}")
     return tuple(
         _vif(domid, index, keys) for (domid, index), keys in sorted(folders.items()) if keys.get("frontend")
@@ -56,23 +71,52 @@ def parse_vifs(text: str) -> tuple[BackendVif, ...]:
 
 
 def _vif(domid: int, index: int, keys: Mapping[str, str]) -> BackendVif:
-    if "mac" not in keys:
-        raise TornError(f"{BACKEND_VIF}/{domid}/{index}: no mac: it came or went while it was listed")
-    mac, rate = keys["mac"].lower(), keys.get("rate", "")
-    try:
-        credit, interval = (int(part) for part in rate.split(",")) if rate else (0, 0)
-    except ValueError as exc:
-        raise ReadError(f"{BACKEND_VIF}/{domid}/{index}: {exc!r}") from exc
+    where = f"{BACKEND_VIF}/{domid}/{index}"
+    # libxl writes `handle` behind all that is used here but the script's own status: where it is, nothing is cut off.
+    for key in ("mac", "handle"):
+        if key not in keys:
+            raise TornError(f"{where}: no {key}: it came or went while it was listed")
+    rate = keys.get("rate", "")
+    match = _RATE.fullmatch(rate)
+    if rate and match is None:
+        raise ReadError(f"{where}: rate is {rate!r:.80}")
     return BackendVif(
         domid=domid,
         index=index,
-        mac=mac,
+        mac=mac_address(keys["mac"], f"{where}: mac"),
         bridge=keys.get("bridge", ""),
         interface=keys.get("vifname") or f"vif{domid}.{index}",
         script=keys.get("script", ""),
-        rate=(credit, interval) if rate else None,
+        rate=None if match is None else (int(match["credit"]), int(match["interval"])),
         hotplug_status=keys.get("hotplug-status", ""),
     )
+
+
+def parse_domains(text: str) -> frozenset[int]:
+    """The domids in `xenstore-list /libxl`, Domain-0 left out.
+
+    Raises:
+        ReadError: a line is no domid, or was cut.
+
+    Source: tools/xenstore/xenstore_client.c, Xen 4.17.
+    """
+    found = lines("xenstore-list", text) if text else []
+    for line in found:
+        if _DOMID.fullmatch(line) is None:
+            raise ReadError(f"xenstore-list: {line[:120]!r} is no domid")
+    return frozenset(int(line) for line in found) - {0}
+
+
+def read_domains(runner: Runner) -> frozenset[int]:
+    """The domids of all that libxl has made and not yet taken apart.
+
+    Raises:
+        ReadError: xenstore does not answer, or says what we do not understand.
+    """
+    completed = runner.run(LIST_DOMAINS)
+    if completed.rc != 0 and completed.stderr.strip() == _NO_DOMAIN_EVER and not completed.stdout:
+        return frozenset()
+    return parse_domains(completed.output())
 
 
 def read_vifs(runner: Runner) -> tuple[BackendVif, ...]:
@@ -82,9 +126,6 @@ def read_vifs(runner: Runner) -> tuple[BackendVif, ...]:
         ReadError: xenstore does not answer, or says what we do not understand.
     """
     completed = runner.run(LIST_VIFS)
-    if completed.rc != 0:
-        # A host that never had a vif has no such folder; a xenstored that is down says something else.
-        if "No such file or directory" in completed.stderr:
-            return ()
-        raise ReadError(str(completed))
-    return parse_vifs(completed.stdout)
+    if completed.rc != 0 and completed.stderr.strip() == _NO_VIF_EVER and not completed.stdout:
+        return ()
+    return parse_vifs(completed.output())

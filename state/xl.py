@@ -5,22 +5,26 @@ Changes nothing, except that xl itself takes and removes its lock files while it
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
+from state.listing import Entry, lines, parse_entries
 from state.run import ReadError, Runner, read
 
 # xl hangs for ever when xenstored does; a list of 1,000 domUs takes well under a second.
 LIST_TIMEOUT_S = 15.0
+# The columns behind the name, in MiB and seconds. Xen has 32,752 domids.
 _ROW = re.compile(
-    r"(?P<name>.*?) +(?P<domid>\d+) +(?P<memory>\d+) +(?P<vcpus>\d+)\s+(?P<state>[r-][b-][p-][s-][-rscwS?][d-])\s+\d+\.\d"
+    r"(?P<domid>0|[1-9][0-9]{0,4}) [0-9]{1,12} [0-9]{1,5} (?P<state>[r-][b-][p-][s-][-rscwS?][d-]) [0-9]{1,15}\.[0-9]"
 )
+_COLUMNS = 5
 _UUID_ROW = re.compile(
-    r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s+(?P<domid>\d+) ?\s*(?P<name>.*)"
+    r"(?P<uuid>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})\s+(?P<domid>0|[1-9][0-9]{0,4})(?:\s.*)?", re.ASCII
 )
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_NUMBER = re.compile(r"[0-9]{1,12}")
 
 ShutdownReason = Literal["poweroff", "reboot", "suspend", "crash", "watchdog", "soft-reset", "unknown"]
 _REASONS: Mapping[str, ShutdownReason] = {
@@ -33,7 +37,7 @@ _REASONS: Mapping[str, ShutdownReason] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class DomainRow:
     """A line of `xl list`. `shutdown` is set when the domain has shut down and waits for its monitor or us."""
 
@@ -46,7 +50,7 @@ class DomainRow:
 
 @dataclass(frozen=True, slots=True)
 class SavedVif:
-    """A NIC in libxl's saved configuration: what the next guest reboot gets."""
+    """A NIC in libxl's saved configuration: what the next guest reboot gets. `backend` is the domid that serves it."""
 
     index: int
     mac: str
@@ -54,6 +58,7 @@ class SavedVif:
     interface: str  # "" when the kernel's own name vif<domid>.<index> is used
     script: str
     rate: tuple[int, int] | None  # bytes per interval, interval in microseconds
+    backend: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,31 +114,33 @@ def parse_list(text: str) -> tuple[DomainRow, ...]:
     A name may hold spaces or be empty: rows are read from the right.
 
     Raises:
-        ReadError: the header or a row is not what xl prints, or Domain-0 is missing (an empty or cut list).
+        ReadError: the header or a row is not what xl prints, a domid stands twice, or Domain-0 is missing (an empty
+            or cut list).
 
     Source: tools/xl/xl_list.c, Xen 4.17.
     """
-    header, *lines = text.splitlines() or [""]
+    header, *rows = lines("xl list", text)
     if not header.startswith("Name ") or "State" not in header:
         raise ReadError(f"xl list: no header in {text[:80]!r}")
-    rows = []
-    for line in lines:
-        match = _ROW.fullmatch(line)
+    found: dict[int, DomainRow] = {}
+    for row in rows:
+        columns = row.rsplit(None, _COLUMNS)
+        match = _ROW.fullmatch(" ".join(columns[-_COLUMNS:]))
         if match is None:
-            raise ReadError(f"xl list: cannot read the row {line[:120]!r}")
-        state = match["state"]
-        rows.append(
-            DomainRow(
-                domid=int(match["domid"]),
-                name=match["name"].rstrip(),
-                paused=state[2] == "p",
-                dying=state[5] == "d",
-                shutdown=_REASONS.get(state[4], "unknown") if state[3] == "s" else None,
-            )
+            raise ReadError(f"xl list: cannot read the row {row[:120]!r}")
+        domid, state = int(match["domid"]), match["state"]
+        if domid in found:
+            raise ReadError(f"xl list: domain {domid} stands twice")
+        found[domid] = DomainRow(
+            domid=domid,
+            name=columns[0] if len(columns) > _COLUMNS else "",
+            paused=state[2] == "p",
+            dying=state[5] == "d",
+            shutdown=_REASONS.get(state[4], "unknown") if state[3] == "s" else None,
         )
-    if not any(row.domid == 0 for row in rows):
+    if 0 not in found:
         raise ReadError("xl list: Domain-0 is missing")
-    return tuple(sorted(row for row in rows if row.domid != 0))
+    return tuple(row for domid, row in sorted(found.items()) if domid != 0)
 
 
 VM_LIST = ("xl", "vm-list")
@@ -143,21 +150,23 @@ def parse_vm_list(text: str) -> Mapping[int, str]:
     """The uuid of each domain in `xl vm-list`, keyed by domid, without Domain-0.
 
     Raises:
-        ReadError: a row is not `UUID DOMID NAME`.
+        ReadError: a row is not `UUID DOMID NAME`, or a domid stands twice.
 
     Source: tools/xl/xl_list.c, Xen 4.17.
     """
-    header, *lines = text.splitlines() or [""]
+    header, *rows = lines("xl vm-list", text)
     if not header.startswith("UUID"):
         raise ReadError(f"xl vm-list: no header in {text[:80]!r}")
-    uuids = {}
-    for line in lines:
-        match = _UUID_ROW.fullmatch(line)
+    uuids: dict[int, str] = {}
+    for row in rows:
+        match = _UUID_ROW.fullmatch(row)
         if match is None:
-            raise ReadError(f"xl vm-list: cannot read the row {line[:120]!r}")
-        if match["domid"] != "0":
-            uuids[int(match["domid"])] = match["uuid"]
-    return uuids
+            raise ReadError(f"xl vm-list: cannot read the row {row[:120]!r}")
+        domid = int(match["domid"])
+        if domid in uuids:
+            raise ReadError(f"xl vm-list: domain {domid} stands twice")
+        uuids[domid] = match["uuid"]
+    return {domid: uuid for domid, uuid in uuids.items() if domid != 0}
 
 
 LIST_LONG = ("xl", "list", "--long")
@@ -170,78 +179,78 @@ def parse_list_long(text: str) -> Mapping[int, SavedDomain]:
     created or dying is missing here with exit status 0: whether one exists is said by `xl list` alone.
 
     Raises:
-        ReadError: not a JSON array, or a value of another type than libxl writes.
+        ReadError: not a JSON array, a value of another type than libxl writes, or a domid that stands twice.
 
     Source: tools/libs/light/libxl_types.idl, Xen 4.17.
     """
-    try:
-        entries = json.loads(text)
-    except ValueError as exc:
-        hint = ' (is output_format="sxp" set in /etc/xen/xl.conf?)' if text.lstrip().startswith("(") else ""
-        raise ReadError(f"xl list --long: not JSON{hint}") from exc
-    if not isinstance(entries, list):
-        raise ReadError("xl list --long: not an array")
-    domains = {}
-    for entry in entries:
-        try:
-            domid = entry["domid"]
-            if domid != 0:
-                domains[domid] = _saved_domain(domid, entry["config"])
-        except (KeyError, TypeError, ValueError, AttributeError) as exc:
-            raise ReadError(f"xl list --long: an entry is not as expected: {exc!r}") from exc
+    if text.lstrip().startswith("("):
+        raise ReadError('xl list --long: not JSON (is output_format="sxp" set in /etc/xen/xl.conf?)')
+    domains: dict[int, SavedDomain] = {}
+    for entry in parse_entries("xl list --long", text):
+        domid = entry.number("domid")
+        if domid in domains:
+            raise ReadError(f"xl list --long: domain {domid} stands twice")
+        if domid != 0:
+            domains[domid] = _saved_domain(domid, entry.entry("config"))
     return domains
 
 
-def _saved_domain(domid: int, config: Mapping[str, Any]) -> SavedDomain:
-    created, built = config["c_info"], config["b_info"]
-    kind = created["type"]
-    variant = built.get(f"type.{kind}", {})
-    vfbs = config.get("vfbs", [])
-    vnc = next((vfb["vnc"] for vfb in vfbs if vfb.get("vnc", {}).get("enable") == "True"), None)
-    if kind == "hvm" and variant.get("vnc", {}).get("enable") == "True":
-        vnc = variant["vnc"]
+def _saved_domain(domid: int, config: Entry) -> SavedDomain:
+    created, built = config.entry("c_info"), config.entry("b_info")
+    kind, uuid = created.text("type"), created.text("uuid")
+    if _UUID.fullmatch(uuid) is None:
+        raise ReadError(f"xl list --long: domain {domid}: uuid is {uuid!r:.80}")
+    variant = built.entry(f"type.{kind}")
+    vnc = next((each for vfb in config.entries("vfbs") if _enabled(each := vfb.entry("vnc"))), None)
+    if kind == "hvm" and _enabled(variant.entry("vnc")):
+        vnc = variant.entry("vnc")
     return SavedDomain(
         domid=domid,
-        name=created.get("name", ""),
-        uuid=created["uuid"],
+        name=created.text("name", ""),
+        uuid=uuid,
         type=kind,
-        memory_mib=built.get("target_memkb", 0) // 1024,
-        max_memory_mib=built.get("max_memkb", 0) // 1024,
-        vcpus=len(built.get("avail_vcpus", [])) or 1,
-        max_vcpus=built.get("max_vcpus", 0) or 1,
-        kernel=built.get("kernel", ""),
-        ramdisk=built.get("ramdisk", ""),
-        cmdline=built.get("cmdline", ""),
-        bootloader=built.get("bootloader", ""),
-        vifs=tuple(_saved_vif(nic) for nic in config.get("nics", [])),
-        disks=tuple(_saved_disk(disk) for disk in config.get("disks", [])),
-        vnc=None if vnc is None else SavedVnc(vnc.get("listen", ""), vnc.get("display", 0)),
-        serial=variant.get("serial", ""),
-        on_poweroff=config.get("on_poweroff", "destroy"),
-        on_reboot=config.get("on_reboot", "destroy"),
-        on_crash=config.get("on_crash", "destroy"),
+        memory_mib=built.number("target_memkb", 0) // 1024,
+        max_memory_mib=built.number("max_memkb", 0) // 1024,
+        vcpus=len(built.numbers("avail_vcpus")) or 1,
+        max_vcpus=built.number("max_vcpus", 0) or 1,
+        kernel=built.text("kernel", ""),
+        ramdisk=built.text("ramdisk", ""),
+        cmdline=built.text("cmdline", ""),
+        bootloader=built.text("bootloader", ""),
+        vifs=tuple(_saved_vif(nic) for nic in config.entries("nics")),
+        disks=tuple(_saved_disk(disk) for disk in config.entries("disks")),
+        vnc=None if vnc is None else SavedVnc(vnc.text("listen", ""), vnc.number("display", 0)),
+        serial=variant.text("serial", ""),
+        on_poweroff=config.text("on_poweroff", "destroy"),
+        on_reboot=config.text("on_reboot", "destroy"),
+        on_crash=config.text("on_crash", "destroy"),
     )
 
 
-def _saved_vif(nic: Mapping[str, Any]) -> SavedVif:
-    rate = nic.get("rate_bytes_per_interval")
+def _enabled(vnc: Entry) -> bool:
+    return vnc.text("enable", "False") == "True"
+
+
+def _saved_vif(nic: Entry) -> SavedVif:
+    rate = nic.number("rate_bytes_per_interval", 0)
     return SavedVif(
-        index=nic["devid"],
-        mac=nic["mac"].lower(),
-        bridge=nic.get("bridge", ""),
-        interface=nic.get("ifname", ""),
-        script=nic.get("script", ""),
-        rate=(rate, nic.get("rate_interval_usecs", 0)) if rate else None,
+        index=nic.number("devid"),
+        mac=nic.mac("mac"),
+        bridge=nic.text("bridge", ""),
+        interface=nic.text("ifname", ""),
+        script=nic.text("script", ""),
+        rate=(rate, nic.number("rate_interval_usecs", 0)) if rate else None,
+        backend=nic.number("backend_domid", 0),
     )
 
 
-def _saved_disk(disk: Mapping[str, Any]) -> SavedDisk:
+def _saved_disk(disk: Entry) -> SavedDisk:
     return SavedDisk(
-        vdev=disk["vdev"],
-        path=disk.get("pdev_path", ""),
-        format=disk.get("format", ""),
-        writable=bool(disk.get("readwrite", 0)),
-        cdrom=bool(disk.get("is_cdrom", 0)),
+        vdev=disk.text("vdev"),
+        path=disk.text("pdev_path", ""),
+        format=disk.text("format", ""),
+        writable=disk.number("readwrite", 0) != 0,
+        cdrom=disk.number("is_cdrom", 0) != 0,
     )
 
 
@@ -263,17 +272,22 @@ def parse_info(text: str) -> HypervisorInfo:
     Raises:
         ReadError: a line that we use is missing or no number.
     """
-    values = {
-        key.strip(): value.strip() for key, _, value in (line.partition(":") for line in text.splitlines())
-    }
+    said = (line.partition(":") for line in lines("xl info", text))
+    values = {key.strip(): value.strip() for key, _, value in said}
     try:
         return HypervisorInfo(
             version=values["xen_version"],
-            total_memory_mib=int(values["total_memory"]),
-            free_memory_mib=int(values["free_memory"]) - int(values.get("outstanding_claims", "0")),
+            total_memory_mib=_mib(values["total_memory"]),
+            free_memory_mib=_mib(values["free_memory"]) - _mib(values.get("outstanding_claims", "0")),
         )
     except (KeyError, ValueError) as exc:
         raise ReadError(f"xl info: {exc!r}") from exc
+
+
+def _mib(text: str) -> int:
+    if _NUMBER.fullmatch(text) is None:
+        raise ValueError(f"{text!r:.40} is no number")
+    return int(text)
 
 
 def read_domains(

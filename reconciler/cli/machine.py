@@ -24,7 +24,7 @@ from reconciler.secret import revealed
 from state import mirror
 from state.files import HostFiles
 from state.mirror import Remote, fetch
-from state.run import HostRunner, ReadError
+from state.run import TOOL_LIMIT_BYTES, HostRunner, ReadError
 from state.source import Reading, read_repository
 
 
@@ -119,7 +119,7 @@ def dom0(config: Config) -> Dom0:
         raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
     secrets = config.paths.secrets
     return Dom0(
-        runner=HostRunner(),
+        runner=HostRunner(TOOL_LIMIT_BYTES),
         files=HostFiles(),
         disk=HostDisk(lambda text: revealed(text, secrets)),
         paths=config.paths,

@@ -22,6 +22,21 @@ log = logging.getLogger("players")
 INITIALISING, INIT_WAIT, INITIALISED, CONNECTED, CLOSING, CLOSED = "1", "2", "3", "4", "5", "6"
 BACKEND = "/local/domain/0/backend"
 LOOP_MAJOR_HEX = "7"
+# What netback says of itself in the backend's folder, in this order, before it waits for the frontend.
+FEATURES = {
+    "feature-sg": "1",
+    "feature-gso-tcpv4": "1",
+    "feature-gso-tcpv6": "1",
+    "feature-ipv6-csum-offload": "1",
+    "feature-rx-copy": "1",
+    "feature-xdp-headroom": "1",
+    "feature-rx-flip": "0",
+    "feature-multicast-control": "1",
+    "feature-dynamic-multicast-control": "1",
+    "feature-split-event-channels": "1",
+    "multi-queue-max-queues": "8",
+    "feature-ctrl-ring": "1",
+}
 
 Key = tuple[int, int]  # domid, device id
 
@@ -78,6 +93,8 @@ class Netback:
             ]
         )
         self.vifs[key] = Vif(key, frontend, namespace, peer, socket.if_nametoindex(name))
+        for feature, value in FEATURES.items():
+            self._xenstore.write(f"{base}/{feature}", value)
         self._xenstore.write(f"{base}/state", INIT_WAIT)
         log.info("vif created", extra={"vif": name, "mac": mac, "namespace": namespace})
 

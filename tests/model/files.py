@@ -16,11 +16,13 @@ class FileSystem:
     """Implements `state.files.Files` and `reconciler.execute.Disk`.
 
     `loops` and `create_processes` are asked of the toolstack: the loop device of each image in use, and the
-    configuration that each living `xl create` watches over. `secrets` puts passwords into configuration files.
+    configuration that each living `xl create` watches over. `made_by_others` are names that the kernel and libxl put
+    into folders. `secrets` puts passwords into configuration files.
     """
 
     loops: Callable[[], Mapping[str, str]] = dict
     create_processes: Callable[[], tuple[str, ...]] = tuple
+    made_by_others: Mapping[str, Callable[[], Iterable[str]]] = field(default_factory=dict)
     secrets: Callable[[str], str] = str
     texts: dict[str, str] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
@@ -37,9 +39,8 @@ class FileSystem:
 
     def names(self, folder: str) -> tuple[str, ...]:
         prefix = f"{folder}/"
-        return tuple(
-            sorted({path[len(prefix) :].split("/")[0] for path in self.texts if path.startswith(prefix)})
-        )
+        found = {path[len(prefix) :].split("/")[0] for path in self.texts if path.startswith(prefix)}
+        return tuple(sorted(found.union(self.made_by_others.get(folder, tuple)())))
 
     def holders(self, paths: Iterable[str]) -> Mapping[str, str]:
         held = self.loops()

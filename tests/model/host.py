@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from state.files import USERDATA
+from state.links import INTERFACES
 from state.run import Completed, NotInstalledError
 from tests.model.answer import Answer, Refused, unknown
 from tests.model.files import FileSystem
@@ -23,13 +25,12 @@ _READS: tuple[tuple[str, ...], ...] = (
     ("xl", "vm-list"),
     ("xl", "info"),
     ("xenstore-ls",),
+    ("xenstore-list",),
     ("ip", "-j"),
     ("bridge", "-j"),
     ("nft", "-s"),
     ("nft", "-c"),
     ("nft", "list"),
-    ("iptables-save",),
-    ("ip6tables-save",),
     ("iptables-save",),
     ("ip6tables-save",),
 )
@@ -70,7 +71,7 @@ class Host:
         match tool:
             case "xl":
                 return self.xl.xl(arguments)
-            case "xenstore-ls" | "xenstore-write" | "xenstore-rm":
+            case "xenstore-ls" | "xenstore-list" | "xenstore-write" | "xenstore-rm":
                 return self.xenstore.run(tool, arguments)
             case "ip":
                 return self.links.ip(arguments)
@@ -91,6 +92,7 @@ def make_host(secrets: Callable[[str], str] = str) -> Host:
     files, links, nftables = FileSystem(secrets=secrets), Links(), Nftables()
     toolstack = Toolstack(files, links, Hotplug(files, links, nftables))
     files.loops, files.create_processes = toolstack.loops, toolstack.monitors
+    files.made_by_others = {INTERFACES: links.names, USERDATA: toolstack.kept}
     files.texts["/etc/machine-id"] = "0123456789abcdef0123456789abcdef\n"
     files.texts |= dict.fromkeys(KERNELS, "any non-empty file is a kernel here\n")
     links.add("lo", mac="00:00:00:00:00:00").up = True

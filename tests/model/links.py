@@ -69,6 +69,10 @@ class Links:
         self.fdb = {key: entry for key, entry in self.fdb.items() if entry.port != link.name}
         link.bridge, link.learning, link.locked, link.group_fwd_mask = None, True, False, 0
 
+    def names(self) -> tuple[str, ...]:
+        """What stands in /sys/class/net."""
+        return tuple(self.by_name)
+
     def is_bridge(self, name: str) -> bool:
         return name in self.by_name and self.by_name[name].kind == "bridge"
 

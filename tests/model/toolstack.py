@@ -70,6 +70,11 @@ class Toolstack:
     def of_uuid(self, uuid: str) -> Domain | None:
         return next((each for each in self.domains.values() if each.uuid == uuid and not each.dying), None)
 
+    def kept(self) -> tuple[str, ...]:
+        """The names under which libxl keeps configurations: of whole domains, from the end of their making on."""
+        whole = (each for each in self.domains.values() if not each.half and not each.dying)
+        return tuple(f"userdata-d.{each.domid}.{each.uuid}.libxl-json" for each in whole)
+
     # ---- what xl does ----
 
     def create(self, config: DomainConfig, watched: str) -> Domain:

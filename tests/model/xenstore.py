@@ -1,4 +1,4 @@
-"""`xenstore-ls`, `xenstore-write` and `xenstore-rm` in memory, over the one folder that domgit looks at."""
+"""`xenstore-ls`, `xenstore-list`, `xenstore-write` and `xenstore-rm` in memory, over the folders that domgit looks at."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class Xenstore:
                 if not lines:
                     raise Refused(f"xenstore-ls: xs_directory ({BACKEND}): No such file or directory")
                 return Answer("".join(lines))
+            case "xenstore-list", ["/libxl"]:
+                # libxl forgets a domain that it tears down before the hypervisor does.
+                made = [domid for domid, each in sorted(self.toolstack.domains.items()) if not each.dying]
+                return Answer("".join(f"{domid}\n" for domid in made))
             case "xenstore-write", [path, value]:
                 credit, _, interval = value.partition(",")
                 self._nic(path).rate = (int(credit), int(interval))

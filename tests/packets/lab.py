@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.guard import port_lock
-from state.links import read_fdb
+from state.links import FDB, parse_fdb
+from state.run import read
 from tests.packets import frames
 from tests.packets.namespaces import Namespace
 from tests.packets.parties import BRIDGE, DOM0, GATEWAY, UNKNOWN, A, B, Party
@@ -122,7 +123,7 @@ class Lab:
             self.dom0.must(
                 "ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush"
             )
-        for entry in read_fdb(self.dom0):
+        for entry in parse_fdb(read(self.dom0, FDB)):
             self.dom0.run(["bridge", "fdb", "del", entry.mac, "dev", entry.port, "master"])
 
     def lock(self, party: Party) -> None:
@@ -198,7 +199,7 @@ class Lab:
 
     def forwarding(self) -> dict[str, str]:
         """The port that the bridge sends to, by MAC."""
-        return {entry.mac: entry.port for entry in read_fdb(self.dom0)}
+        return {entry.mac: entry.port for entry in parse_fdb(read(self.dom0, FDB))}
 
     def neighbors(self) -> dict[str, str]:
         """The MAC that dom0 sends to, by address."""

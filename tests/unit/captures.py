@@ -14,7 +14,7 @@ from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from state import links, xl
 from state.nft import LIST_TABLE, LIST_TABLES, Features
-from state.xenstore import LIST_VIFS
+from state.xenstore import LIST_DOMAINS, LIST_VIFS
 
 CAPTURES = Path(__file__).resolve().parents[1] / "cases" / "captures"
 XEN, NFT, IPROUTE, IPTABLES = "4.17.7", "1.0.6", "6.1.0", "1.8.9"
@@ -107,6 +107,7 @@ def main(_argv: Sequence[str]) -> None:
 
     take(f"xl-info-{XEN}.txt", *xl.INFO)
     take_xen("no-guests")
+    take_error(f"error-xenstore-list-{XEN}-no-domain-ever.txt", *LIST_DOMAINS)
     take_network("no-guests")
 
     two = f'["vifname=vm01,mac={mac_of(101)},ip=172.16.39.101,bridge=xenbr0,rate=10Mb/s@20ms", "mac={mac_of(111)},bridge=xenbr0"]'
@@ -120,6 +121,7 @@ def main(_argv: Sequence[str]) -> None:
     vm02.wait_booted()
     vm01.ping("172.16.39.1")
     take_xen("two-guests")
+    take(f"xenstore-list-{XEN}-two-guests.txt", *LIST_DOMAINS)
     take(f"xenstore-ls-{XEN}-two-guests.txt", *LIST_VIFS)
     take_network("two-guests")
 
@@ -143,6 +145,7 @@ def main(_argv: Sequence[str]) -> None:
     ZOMBIE.touch()
     call("destroy", "vm03")
     take_xen("zombie")
+    take(f"xenstore-list-{XEN}-zombie.txt", *LIST_DOMAINS)
     ZOMBIE.unlink()
     for domid in domids().values():
         call("destroy", str(domid))
