@@ -1,0 +1,151 @@
+"""What the tools and the kernel of a dom0 print."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from ipaddress import IPv4Network, IPv6Network
+
+from state import foreign, links, nft, xenstore, xl
+from state.run import Completed, ReadError
+from tests.fuzz.conform import conforms
+from tests.fuzz.target import Target, demand
+from tests.unit.captures import capture, names
+
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+
+
+def _seeds(*tools: str) -> tuple[bytes, ...]:
+    return tuple(capture(name).encode() for name in names("*") if name.startswith(tools))
+
+
+def _live(
+    name: str,
+    read: Callable[[str], object],
+    *tools: str,
+    structured: bool = False,
+    more: Iterable[bytes] = (),
+    weight: float = 1.0,
+) -> Target:
+    """A parser of a tool's text; bytes that are no text reach it as the runner hands them over."""
+
+    def parse(data: bytes) -> object:
+        return read(data.decode("utf-8", "backslashreplace"))
+
+    return Target(name, (*_seeds(*tools), *more), parse, (ReadError,), structured=structured, weight=weight)
+
+
+def _list(text: str) -> object:
+    rows = xl.parse_list(text)
+    conforms(rows, tuple[xl.DomainRow, ...])
+    demand(0 not in [row.domid for row in rows], "Domain-0 is among the domUs")
+    demand(len({row.domid for row in rows}) == len(rows), "a domid stands twice")
+    demand([row.domid for row in rows] == sorted(row.domid for row in rows), "not sorted")
+    return rows
+
+
+def _vm_list(text: str) -> object:
+    uuids = xl.parse_vm_list(text)
+    conforms(uuids, Mapping[int, str])
+    demand(0 not in uuids, "Domain-0 is among the domUs")
+    return uuids
+
+
+def _list_long(text: str) -> object:
+    saved = xl.parse_list_long(text)
+    conforms(saved, Mapping[int, xl.SavedDomain])
+    for domid, domain in saved.items():
+        demand(domain.domid == domid, "another domid inside")
+        demand(all(_MAC.fullmatch(vif.mac) for vif in domain.vifs), "a MAC that is none")
+    return saved
+
+
+def _info(text: str) -> object:
+    info = xl.parse_info(text)
+    conforms(info, xl.HypervisorInfo)
+    return info
+
+
+def _domains(text: str) -> object:
+    domids = xenstore.parse_domains(text)
+    conforms(domids, frozenset[int])
+    demand(0 not in domids, "Domain-0 is among the domUs")
+    return domids
+
+
+def _vifs(text: str) -> object:
+    vifs = xenstore.parse_vifs(text)
+    conforms(vifs, tuple[xenstore.BackendVif, ...])
+    demand(all(_MAC.fullmatch(vif.mac) for vif in vifs), "a MAC that is none")
+    places = [(vif.domid, vif.index) for vif in vifs]
+    demand(places == sorted(set(places)), "not in order, or twice")
+    return vifs
+
+
+def _links(text: str) -> object:
+    found = links.parse_links(text)
+    conforms(found, Mapping[str, links.Link])
+    demand(all(name == link.name for name, link in found.items()), "another name inside")
+    return found
+
+
+def _addresses(text: str) -> object:
+    found = links.parse_addresses(text)
+    conforms(found, Mapping[str, tuple[IPv4Network | IPv6Network, ...]])
+    return found
+
+
+def _ports(text: str) -> object:
+    found = links.parse_ports(text)
+    conforms(found, Mapping[str, links.Port])
+    return found
+
+
+def _fdb(text: str) -> object:
+    conforms(links.parse_own(text), frozenset[str])
+    found = links.parse_fdb(text)
+    conforms(found, tuple[links.FdbEntry, ...])
+    demand(all(_MAC.fullmatch(entry.mac) for entry in found), "a MAC that is none")
+    return found
+
+
+def _table(text: str) -> object:
+    table = nft.parse_table(text)
+    conforms(table, nft.LoadedTable)
+    for members in table.elements.values():
+        demand(all(member == " ".join(member.split()) for member in members), "blanks in an element")
+    return table
+
+
+def _tables(text: str) -> object:
+    found = foreign.parse_tables(text)
+    conforms(found, tuple[tuple[str, str], ...])
+    return found
+
+
+def _message(text: str) -> object:
+    """What a failed command is told with: one line that fits a log."""
+    told = str(Completed(("xl", "list"), 1, "", text, 1, 0.0))
+    demand("\n" not in told, "more than one line")
+    demand(len(told) < 1000, "no line that fits a log")
+    return told
+
+
+def targets() -> tuple[Target, ...]:
+    """A target for each parser of live state."""
+    return (
+        _live("xl-list", _list, "xl-list-4"),
+        _live("xl-vm-list", _vm_list, "xl-vm-list"),
+        _live("xl-list-long", _list_long, "xl-list-long", structured=True),
+        _live("xl-info", _info, "xl-info"),
+        _live("xenstore-ls", _vifs, "xenstore-ls"),
+        _live("xenstore-list", _domains, "xenstore-list"),
+        _live("ip-link", _links, "ip-link", structured=True),
+        _live("ip-address", _addresses, "ip-address", structured=True),
+        _live("bridge-link", _ports, "bridge-link", structured=True),
+        _live("bridge-fdb", _fdb, "bridge-fdb", structured=True),
+        _live("nft-list-table", _table, "nft-list-table"),
+        _live("nft-list-tables", _tables, "nft-tables"),
+        _live("iptables-save", foreign.stateless, "iptables-save"),
+        _live("stderr", _message, "error"),
+    )

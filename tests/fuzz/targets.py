@@ -1,0 +1,8 @@
+"""All that is fuzzed."""
+
+from __future__ import annotations
+
+from tests.fuzz import live, records, repository
+from tests.fuzz.target import Target
+
+TARGETS: tuple[Target, ...] = (*live.targets(), *repository.targets(), *records.targets())
