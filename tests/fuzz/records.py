@@ -14,7 +14,7 @@ from typing import Any
 from reconciler import config, last_good, ledger
 from reconciler.cli.act import load_plan
 from reconciler.cli.look import _applied, _records_of
-from reconciler.cli.options import Failed
+from reconciler.cli.output import Failed
 from reconciler.config import Config, ConfigError
 from reconciler.diff import make_plan
 from reconciler.diff_config import is_of

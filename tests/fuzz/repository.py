@@ -16,7 +16,6 @@ from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
 from reconciler.render_xl import render_xl
 from schemas import address, scalars
-from schemas.claims import Claimant
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU
 from schemas.fleet import check_fleet, view
@@ -33,10 +32,12 @@ from state.nft import Features
 from state.resolve import resolve
 from state.run import Completed, ReadError
 from state.source import Reading, read_repository
+from state.spec_child import Request
 from state.spec_reader import read
 from state.yaml_reader import DEPTH_LIMIT, FILE_LIMIT_BYTES, read_yaml
 from tests.fuzz.conform import conforms
 from tests.fuzz.target import Target, demand
+from tests.unit.fleets import documents as documents_of
 from tests.unit.fleets import domu, host, network
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "spec"
@@ -126,12 +127,12 @@ def _fleet(data: bytes) -> object:
     _placed([each for each in fleet.diagnostics if each.file == file], data)
     demand(fleet.valid or fleet.diagnostics, "refused without a word")
     seen = view(fleet, "dom0-a")
-    for each in (seen.host, *seen.networks, *(claimant.domu for claimant in seen.domus)):
+    for each in (seen.host, *seen.networks, *(document for document, _ in documents_of(seen))):
         if each is not None:
             _same(each)
     if seen.refused or seen.host is None:
         raise _RefusedError(fleet.diagnostics[0].code)
-    _resolved(seen.host, seen.domus)
+    _resolved(seen.host, documents_of(seen))
     return fleet
 
 
@@ -141,8 +142,8 @@ def _same(document: Host | DomU | Network) -> None:
     demand(again == document, "handed over as JSON it is another one")
 
 
-def _resolved(accepted: Host, claimants: Sequence[Claimant]) -> Desired:
-    desired = resolve(accepted, [(claimant.domu, claimant.tree.file) for claimant in claimants])
+def _resolved(accepted: Host, domus: Sequence[tuple[DomU, str]]) -> Desired:
+    desired = resolve(accepted, domus)
     conforms(desired, Desired)
     for each in desired.domus:
         if each.boot is not None:
@@ -216,7 +217,7 @@ def _answers() -> tuple[bytes, ...]:
     """What the reader hands over for a few repositories."""
     chosen = ("good_every_field", "good_crlf_and_comments", "duplicate_key", "claim_address_twice")
     return tuple(
-        json.dumps(read(str(CASES / name), "WORKTREE", who, None)).encode()
+        json.dumps(read(Request(str(CASES / name), "WORKTREE", who), "", "")).encode()
         for name in chosen
         for who in ("dom0-a", None)
     )
@@ -298,10 +299,10 @@ _LOG = (
 
 
 def _log(data: bytes) -> object:
-    commit, contents, _ = git_objects._read(_git(rev_parse=_SHA.encode(), log=data, ls_tree=b""), "main")
-    conforms(commit, Commit)
-    demand(not contents, "files from nowhere")
-    return commit
+    listing = git_objects._listing(_git(rev_parse=_SHA.encode(), log=data, ls_tree=b""), "main")
+    conforms(listing.commit, Commit)
+    demand(not listing.blobs, "files from nowhere")
+    return listing
 
 
 _URLS = (
