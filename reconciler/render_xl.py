@@ -7,14 +7,18 @@ a value that could break out of its quotes is a bug there, and refused here once
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-from state.desired import Disk, DomU, Vif
+from schemas.address import address_text
+from state.desired import Disk, DomU, Vif, Vnc
 
 # libxlu strings know no raw control characters, and these two end or escape a string; schemas refuses all of them.
 _UNQUOTABLE = re.compile(r'[\x00-\x1f\x7f"\\]')
 # Inside vif, disk and vfb strings a comma starts the next key.
 _UNSPLITTABLE = re.compile(r'[\x00-\x1f\x7f"\\,]')
 HOTPLUG_SCRIPT = "vif-domgit"
+# A node of xenstore holds less than 4 KiB, its path included; a vif whose addresses do not fit would not start.
+TOLD_LIMIT = 2048
 _PLACEHOLDER_START = "@domgit-secret:"
 # Stands in plans and comparisons for a password that only the written file holds.
 SECRET_PLACEHOLDER = _PLACEHOLDER_START + "{}@"  # the opposite of a password
@@ -62,18 +66,10 @@ def render_xl(domu: DomU) -> str:
         _list("disk", [_disk(disk) for disk in domu.disks] + ([_cdrom(boot.cdrom)] if boot.cdrom else []))
     )
     lines.append(_list("vif", [_vif(vif) for vif in domu.vifs]))
-    if domu.vnc is not None:
-        parts = [
-            "vnc=1",
-            f"vnclisten={_part(domu.vnc.listen)}",
-            f"vncdisplay={domu.vnc.display}",
-            "vncunused=0",
-        ]
-        if domu.vnc.secret is not None:
-            parts.append(f"vncpasswd={SECRET_PLACEHOLDER.format(_part(domu.vnc.secret))}")
-        lines.append(_list("vfb", [",".join(parts)]))
     if domu.type == "hvm":
-        lines.append(_text("serial", "pty"))
+        lines += [*_hvm_vnc(domu.vnc), _text("serial", "pty")]
+    elif domu.vnc is not None:
+        lines.append(_list("vfb", [",".join(f"{key}={value}" for key, value in _vnc(domu.vnc).items())]))
     lines += [
         _text("on_poweroff", "preserve"),
         # An installer's reboot ends the phase instead of starting the installer again.
@@ -86,18 +82,15 @@ def render_xl(domu: DomU) -> str:
 def vif_arguments(vif: Vif) -> tuple[str, ...]:
     """A vif as `key=value` parts, for xl.cfg and for `xl network-attach` alike.
 
-    `ip=` is information for people; nothing enforces or compares it.
+    `ip=` is information for people; nothing enforces or compares it. What does not fit is left out of it.
     """
     arguments = [f"mac={vif.mac}", f"bridge={_part(vif.bridge)}"]
     if vif.name is not None:
         arguments.append(f"vifname={_part(vif.name)}")
     arguments.append(f"script={HOTPLUG_SCRIPT}")
     if vif.addresses:
-        single = (
-            str(each.network_address) if each.prefixlen == each.max_prefixlen else str(each)
-            for each in vif.addresses
-        )
-        arguments.append("ip=" + " ".join(single))
+        told = " ".join(address_text(address) for address in vif.addresses)
+        arguments.append(f"ip={told if len(told) <= TOLD_LIMIT else told[:TOLD_LIMIT].rpartition(' ')[0]}")
     if vif.rate_text is not None:
         arguments.append(f"rate={_part(vif.rate_text)}")
     return tuple(arguments)
@@ -115,6 +108,25 @@ def _disk(disk: Disk) -> str:
 
 def _cdrom(path: str) -> str:
     return f"format=raw,vdev=hdc,access=ro,devtype=cdrom,target={_part(path)}"
+
+
+def _vnc(vnc: Vnc) -> dict[str, str]:
+    """The server by keys. libxl takes the display of an IPv6 address from behind it only: its colons look like one."""
+    display = {"vncdisplay": str(vnc.display)}
+    listen = {"vnclisten": f"[{_part(vnc.listen)}]:{vnc.display}"}
+    if ":" not in vnc.listen:
+        listen = {"vnclisten": _part(vnc.listen), **display}
+    secret = {} if vnc.secret is None else {"vncpasswd": SECRET_PLACEHOLDER.format(_part(vnc.secret))}
+    return {"vnc": "1", **listen, "vncunused": "0", **secret}
+
+
+def _hvm_vnc(vnc: Vnc | None) -> Iterator[str]:
+    """The server of an HVM guest, whose `vfb` libxl does not look at. Unless told, it starts one without a password.
+
+    Source: libxl__dm_vnc in tools/libs/light/libxl_dm.c, Xen 4.17.
+    """
+    for key, value in ({"vnc": "0"} if vnc is None else _vnc(vnc)).items():
+        yield f"{key} = {value}" if value.isdecimal() else f'{key} = "{value}"'
 
 
 def _text(key: str, value: str) -> str:

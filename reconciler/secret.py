@@ -9,18 +9,23 @@ from pathlib import Path
 from reconciler.render_xl import SECRET_PLACEHOLDER
 from state.run import ReadError
 
-_PLACEHOLDER = re.compile("vncpasswd=" + re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", "([a-z0-9._-]+)"))
+# As a part of `vfb`, or a key of its own.
+_KEY = '(vncpasswd(?:=| = "))'
+_PLACEHOLDER = re.compile(_KEY + re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", "([a-z0-9._-]+)"))
 # VNC's own limit is eight characters; nothing that ends an xl.cfg string or starts its next key.
 _SECRET = re.compile(r"[A-Za-z0-9._+=@:/-]{1,64}")
+_REVEALED = re.compile(f"{_KEY}({_SECRET.pattern})")
+# May say anything, `vncpasswd=` included.
+_COMMAND_LINE = 'cmdline = "'
 
 
 def revealed(text: str, secrets: Path) -> str:
-    """The text with every placeholder behind `vncpasswd=` replaced by its secret; schemas lets none stand elsewhere.
+    """The text with every placeholder behind `vncpasswd` replaced by its secret; schemas lets none stand elsewhere.
 
     Raises:
         ReadError: a secret is missing or is nothing that a configuration can hold.
     """
-    return _PLACEHOLDER.sub(lambda match: f"vncpasswd={_secret(secrets / match[1])}", text)
+    return _PLACEHOLDER.sub(lambda match: match[1] + _secret(secrets / match[2]), text)
 
 
 def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:
@@ -37,18 +42,21 @@ def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:
 
 
 def masked(text: str, names: Mapping[str, tuple[str, ...]], own: str | None = None) -> str:
-    """The text with every known secret behind `vncpasswd=` replaced by its placeholder; others stay as they are.
+    """The text with every known secret behind `vncpasswd` replaced by its placeholder; others stay as they are.
 
     Of several secrets that hold the same, the text is taken to have its `own`.
     """
 
     def placeholder(match: re.Match[str]) -> str:
-        found = names.get(match[1], ())
+        found = names.get(match[2], ())
         name = own if own in found else next(iter(found), None)
-        return match[0] if name is None else f"vncpasswd={SECRET_PLACEHOLDER.format(name)}"
+        return match[0] if name is None else match[1] + SECRET_PLACEHOLDER.format(name)
 
     # The whole value or nothing: one secret may be the beginning of another.
-    return re.sub(f"vncpasswd=({_SECRET.pattern})", placeholder, text)
+    return "".join(
+        line if line.startswith(_COMMAND_LINE) else _REVEALED.sub(placeholder, line)
+        for line in text.splitlines(keepends=True)
+    )
 
 
 def _text(path: Path) -> str:

@@ -79,10 +79,11 @@ def is_link_local(network: Address) -> bool:
 
 
 # Overlap, not membership: a prefix around one of these would hand it out as well. The IPv4-mapped ones are
-# second names of IPv4 addresses, which claims would miss.
+# second names of IPv4 addresses, which claims would miss; the IPv4-compatible ones (::/96, deprecated by RFC 4291)
+# are written `::1.2.3.4` by some tools and `::102:304` by others.
 _NO_GUESTS: dict[int, tuple[Address, ...]] = {
     4: tuple(IPv4Network(text) for text in ("0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4", "255.255.255.255/32")),
-    6: tuple(IPv6Network(text) for text in ("::/127", "::ffff:0:0/96", "ff00::/8")),
+    6: tuple(IPv6Network(text) for text in ("::/96", "::ffff:0:0/96", "ff00::/8")),
 }
 # The same as numbers: (first, last, network).
 _NO_GUEST_RANGES = {

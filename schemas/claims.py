@@ -108,9 +108,8 @@ def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
         path: Path = ("spec", "vifs", index)
         values.append(("DG1303", vif.mac, vif.mac, (*path, "mac")))
         if vif.name is not None:
-            # The emulated card of an HVM guest is a second port, whose name nobody else may have either.
-            twins = (vif.name, f"{vif.name}-emu") if spec.type == "hvm" else (vif.name,)
-            values += [("DG1307", f"{host}/{twin}", twin, (*path, "name")) for twin in twins]
+            ports = ports_of(vif.name, spec.type)
+            values += [("DG1307", f"{host}/{port}", port, (*path, "name")) for port in ports]
         formed = _eui64(vif.mac)
         declared: dict[tuple[int, int, int], AddressClaim] = {}
         for place, item in enumerate(vif.ips):
@@ -138,6 +137,11 @@ def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
 def shared_storage(host: Host | None) -> tuple[str, ...]:
     """The folders of a host that other hosts see as well."""
     return () if host is None else tuple(host.spec.images.shared)
+
+
+def ports_of(name: str, kind: str | None) -> tuple[str, ...]:
+    """The ports in dom0 of a vif called `name`: the emulated card of an HVM guest is a second one, which nobody else may have either."""
+    return (name, f"{name}-emu") if kind == "hvm" else (name,)
 
 
 Conflict = tuple[Diagnostic, frozenset[str]]

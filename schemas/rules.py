@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from schemas.address import Address, address_text, is_link_local, span, within
-from schemas.claims import eui64_link_local
+from schemas.claims import eui64_link_local, ports_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
 from schemas.host import DiskUse, Host, RestartLimit, Start
@@ -213,12 +213,12 @@ def _check_vif(
         yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
     else:
         yield from _check_addresses(vif, segment, error)  # of a misspelt bridge nobody knows the networks
-    if (
-        host is not None
-        and vif.name is not None
-        and vif.name in {uplink for bridge in host.spec.bridges for uplink in (bridge.name, *bridge.uplinks)}
-    ):
-        yield error("DG1205", ("name",), f'"{vif.name}" is a bridge or an uplink of the host')
+    ports = [] if vif.name is None else ports_of(vif.name, merged.domu.spec.type)
+    if host is not None:
+        ours = {port for bridge in host.spec.bridges for port in (bridge.name, *bridge.uplinks)}
+        for name in ports:
+            if name in ours:
+                yield error("DG1205", ("name",), f'"{name}" is a bridge or an uplink of the host')
     if vif.name is not None and not is_good_vif_name(vif.name):
         message = f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)'
         yield replace(error("DG1901", ("name",), message), severity="warning")

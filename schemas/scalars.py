@@ -17,6 +17,7 @@ KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 _SIZE_UNITS = {
     "B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KiB": KIB, "MiB": MIB, "GiB": GIB, "TiB": TIB,
 }  # fmt: skip
+_MOST_MEMORY_MIB = 10**9 - 1  # what the canonical form, which has MiB alone, can say
 _DURATION_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -94,7 +95,10 @@ def _memory(value: object) -> int:
     match = _MEMORY.fullmatch(text)
     if match is None:
         raise ValueError(f"{shown(text)} is no memory size (expected whole MiB or GiB, such as 512MiB)")
-    return int(match[1]) * (_SIZE_UNITS[match[2]] // MIB)
+    mib = int(match[1]) * (_SIZE_UNITS[match[2]] // MIB)
+    if mib > _MOST_MEMORY_MIB:
+        raise ValueError(f"{shown(text)} is more than any machine has (expected less than {10**9}MiB)")
+    return mib
 
 
 def _disk_size(value: object) -> int:
@@ -148,6 +152,8 @@ def parse_rate(text: str) -> tuple[int, int]:
     if match[3] == "b":
         bytes_per_s //= 8
     interval_us = int(match[4]) * {"us": 1, "ms": 1000, "s": 10**6}[match[5]] if match[4] else 50_000
+    if interval_us >= 2**32:  # xl stops at it, and with it the start of the domU
+        raise ValueError(f"{shown(text)} is out of range (an interval of 4295 s and more)")
     credit = bytes_per_s * interval_us // 10**6
     if not 0 < credit < 2**32:
         raise ValueError(f"{shown(text)} is out of range (no bytes, or 4 GiB and more, per interval)")
@@ -238,10 +244,13 @@ CommandLine = Annotated[
         "a kernel command line (at most 255 printable ASCII characters, no double quote, backslash or @domgit-secret:)",
     ),
 ]
+# As many as libxl numbers: four IDE disks, sixteen of SCSI, each with its own most partitions. It refuses others only
+# when the domU starts.
 DiskDevice = Annotated[
     str,
     matching(
-        r"(xvd[a-z]{1,2}|[hs]d[a-z])([1-9][0-9]?)?", "a virtual disk (expected such as xvda, xvdb1 or hdc)"
+        r"xvd[a-z]{1,2}([1-9][0-9]?)?|hd[a-d]([1-9]|[1-5][0-9]|6[0-3])?|sd[a-p]([1-9]|1[0-5])?",
+        "a virtual disk (expected such as xvda, xvdb1 or hdc; IDE ends at hdd63, SCSI at sdp15)",
     ),
 ]
 LogPrefix = Annotated[

@@ -26,6 +26,7 @@ _UUID_ROW = re.compile(
 _UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _NUMBER = re.compile(r"[0-9]{1,12}")
 
+_LISTEN = re.compile(r"(?P<address>\[[^\]]*\]|[^:]*):(?P<display>[0-9]{1,4})")
 ShutdownReason = Literal["poweroff", "reboot", "suspend", "crash", "watchdog", "soft-reset", "unknown"]
 _REASONS: Mapping[str, ShutdownReason] = {
     "-": "poweroff",
@@ -219,7 +220,7 @@ def _saved_domain(domid: int, config: Entry) -> SavedDomain:
         bootloader=built.text("bootloader", ""),
         vifs=tuple(_saved_vif(nic) for nic in config.entries("nics")),
         disks=tuple(_saved_disk(disk) for disk in config.entries("disks")),
-        vnc=None if vnc is None else SavedVnc(vnc.text("listen", ""), vnc.number("display", 0)),
+        vnc=None if vnc is None else _saved_vnc(vnc),
         serial=variant.text("serial", ""),
         on_poweroff=config.text("on_poweroff", "destroy"),
         on_reboot=config.text("on_reboot", "destroy"),
@@ -229,6 +230,14 @@ def _saved_domain(domid: int, config: Entry) -> SavedDomain:
 
 def _enabled(vnc: Entry) -> bool:
     return vnc.text("enable", "False") == "True"
+
+
+def _saved_vnc(vnc: Entry) -> SavedVnc:
+    listen, display = vnc.text("listen", ""), vnc.number("display", 0)
+    # An address may have its display behind it; one of IPv6 always has.
+    if match := _LISTEN.fullmatch(listen):
+        listen, display = match["address"].strip("[]"), int(match["display"])
+    return SavedVnc(listen, display)
 
 
 def _saved_vif(nic: Entry) -> SavedVif:

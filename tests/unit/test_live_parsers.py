@@ -278,8 +278,10 @@ def test_a_vnc_server_is_read_without_its_password() -> None:
         name, c_info={"type": "hvm"}, b_info={"type.hvm": {"vnc": vnc, "serial": "pty"}}, vfbs=[]
     )
     off = changed(name, vfbs=[{"devid": 0, "vnc": {**vnc, "enable": "False"}}])
+    with_display = changed(name, vfbs=[{"devid": 0, "vnc": {"enable": "True", "listen": "[2001:db8::5]:7"}}])
 
     assert framebuffer.vnc == emulated.vnc == xl.SavedVnc("127.0.0.1", 5)
+    assert with_display.vnc == xl.SavedVnc("2001:db8::5", 7)
     assert "secret" not in repr((framebuffer, emulated))
     assert emulated.serial == "pty"
     assert off.vnc is None

@@ -55,9 +55,10 @@ def test_a_configuration_holds_what_the_specification_says() -> None:
         'ip=172.16.39.64/29 172.16.39.101 2001:db8:39::101,rate=10Mb/s",\n'
         '    "mac=00:16:3e:00:51:01,bridge=xenbr0,script=vif-domgit",\n'
         "]\n"
-        "vfb = [\n"
-        '    "vnc=1,vnclisten=127.0.0.1,vncdisplay=5,vncunused=0",\n'
-        "]\n"
+        "vnc = 1\n"
+        'vnclisten = "127.0.0.1"\n'
+        "vncdisplay = 5\n"
+        "vncunused = 0\n"
         'serial = "pty"\n'
         'on_poweroff = "preserve"\n'
         'on_reboot = "preserve"\n'
@@ -81,6 +82,39 @@ def test_a_guest_that_runs_is_restarted_by_its_own_reboot() -> None:
 def test_a_tombstone_has_no_configuration() -> None:
     with pytest.raises(ValueError, match="vm01: a tombstone has no configuration"):
         render_xl(domu(state="absent"))
+
+
+def test_a_pv_guest_has_its_screen_in_a_frame_buffer() -> None:
+    console = {"vnc": {"listen": "127.0.0.1", "display": "5", "passwordSecret": "a"}}
+
+    assert (
+        '    "vnc=1,vnclisten=127.0.0.1,vncdisplay=5,vncunused=0,vncpasswd=@domgit-secret:a@",\n'
+        in render_xl(domu(console=console))
+    )
+    assert "vnc" not in render_xl(domu())
+
+
+def test_an_hvm_guest_without_a_screen_says_so_because_libxl_would_give_it_one_without_a_password() -> None:
+    assert "\nvnc = 0\n" in render_xl(domu(type="hvm"))
+
+
+def test_a_screen_on_an_ipv6_address_has_its_display_behind_it_because_libxl_takes_the_last_colon_for_that() -> (
+    None
+):
+    console = {"vnc": {"listen": "2001:DB8::5", "display": "7"}}
+
+    assert '"vnc=1,vnclisten=[2001:db8::5]:7,vncunused=0"' in render_xl(domu(console=console))
+    assert '\nvnclisten = "[2001:db8::5]:7"\nvncunused = 0\n' in render_xl(domu(type="hvm", console=console))
+
+
+def test_of_many_addresses_those_are_told_that_fit_into_xenstore() -> None:
+    addresses = [f"2001:db8:39::1:{number:x}" for number in range(1, 257)]
+    told = next(
+        each for each in vif_arguments(domu(vifs=[{"ips": addresses}]).vifs[0]) if each.startswith("ip=")
+    )
+
+    assert 1900 < len(told) <= 2048 + len("ip=")
+    assert addresses[: len(told.split())] == told.removeprefix("ip=").split()
 
 
 @pytest.mark.parametrize("value", ['a"b', "a\\b", "a\nb", "a\x7fb", "a\0b"])

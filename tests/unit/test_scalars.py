@@ -134,6 +134,8 @@ def test_memory_is_whole_mebibytes(text: str, mib: int) -> None:
         "1KiB",
         "\uff11MiB",
         "1MiB\n",
+        "976563GiB",  # the canonical form has nine digits of MiB
+        "1000000000MiB",
     ],
 )
 def test_memory_needs_a_unit_and_no_fraction(text: str) -> None:
@@ -295,10 +297,39 @@ def test_a_rate_means_what_xl_makes_of_it(text: str, expected: tuple[int, int]) 
 
 
 @pytest.mark.parametrize(
-    "text", ["10", "10Mb", "0Mb/s", "10mb/s", "10Mb/s@", "1b/s", "9999999GB/s", "10Mb/s,x=y"]
+    "text",
+    [
+        "10",
+        "10Mb",
+        "0Mb/s",
+        "10mb/s",
+        "10Mb/s@",
+        "1b/s",
+        "9999999GB/s",
+        "10Mb/s,x=y",
+        "8b/s@4295s",
+        "8b/s@4294968ms",
+    ],
 )
-def test_a_rate_that_xl_would_guess_at_is_refused(text: str) -> None:
+def test_a_rate_that_xl_would_guess_at_or_stop_at_is_refused(text: str) -> None:
     assert refused("Rate", text)
+
+
+@pytest.mark.parametrize("text", ["xvda", "xvdzz99", "hda", "hdd63", "sda", "sdp15"])
+def test_a_virtual_disk_is_one_that_libxl_has_a_number_for(text: str) -> None:
+    assert read("DiskDevice", text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["hde", "hdd64", "hda99", "sdq", "sda16", "xvda0", "xvda100", "xvdaaa", "vda", "xvd"]
+)
+def test_a_virtual_disk_that_libxl_would_refuse_when_the_domu_starts_is_refused_before(text: str) -> None:
+    assert refused("DiskDevice", text)
+
+
+@pytest.mark.parametrize("text", ["::102:304", "::1.2.3.4", "::ffff", "::ffff:0", "::/95", "::1:0/112"])
+def test_an_address_that_tools_write_as_ipv4_and_as_ipv6_is_no_guests(text: str) -> None:
+    assert refused("Ip", text)
 
 
 @pytest.mark.parametrize("text", ["0 3 * * *", "*/5 0-6 1,15 * 1-5", "59 23 31 12 7", "0-30/10 * * * *"])

@@ -46,6 +46,19 @@ def test_what_is_revealed_for_the_file_is_masked_when_it_is_read_back(secrets: P
     assert masked(text, known(secrets)) == rendered()
 
 
+def test_the_password_of_an_hvm_guest_is_a_key_of_its_own_and_comes_and_goes_like_any(secrets: Path) -> None:
+    text = f'vncpasswd = "{PLACEHOLDER}"\n'
+
+    assert revealed(text, secrets) == 'vncpasswd = "s3cret+/="\n'
+    assert masked(revealed(text, secrets), known(secrets)) == text
+
+
+def test_a_command_line_may_say_anything_and_is_left_as_it_is(secrets: Path) -> None:
+    text = 'cmdline = "vncpasswd=s3cret+/="\n'
+
+    assert masked(text, known(secrets)) == text
+
+
 def test_a_text_without_a_password_is_left_as_it_is(secrets: Path) -> None:
     text = "memory = 256\nextra = 's3cret+/='\n"
 

@@ -1,0 +1,1 @@
+"""What we render, read back: for any accepted specification it means what was meant, and nothing else."""

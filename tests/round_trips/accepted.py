@@ -1,0 +1,87 @@
+"""What of a drawn repository the product takes, read as it reads it: YAML, schemas, canonical JSON, schemas once more.
+
+`DOMGIT_SEED` chooses other draws (0: any), `DOMGIT_SPECS` how many specifications each test takes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import SystemRandom
+
+from schemas.diagnostic import Diagnostic
+from schemas.domu import DomU as Document
+from schemas.fleet import check_fleet, view
+from schemas.host import Host
+from schemas.tree import Tree
+from state.desired import Desired, DomU
+from state.resolve import resolve
+from state.yaml_reader import read_yaml
+from tests.round_trips.dice import HOST, Drawn, FleetDice, Words
+
+# Always the same draws, so that a failure is somebody's change and not luck.
+SEED = int(os.environ.get("DOMGIT_SEED", "1")) or SystemRandom().randrange(1, 10**6)
+SPECS = int(os.environ.get("DOMGIT_SPECS", "10000"))
+SLICES = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A repository as the host sees it; `words` and `metadata` are what was meant, by the domU's name."""
+
+    seed: int
+    host: Host
+    desired: Desired
+    drawn: Drawn
+
+    def words(self, domu: DomU) -> Words:
+        return self.drawn.specs[domu.name]
+
+    def metadata(self, domu: DomU) -> Words:
+        return self.drawn.metadata[domu.name]
+
+    def told(self, domu: DomU, problem: object) -> str:
+        """A failure with all that is needed to see it again."""
+        return f"DOMGIT_SEED={SEED}, draw {self.seed}, {domu.file}: {problem}\n{self.drawn.files[domu.file]}"
+
+
+def accepted(seed: int, domus: int) -> Accepted:
+    """The domUs of one draw that are taken; what is wrong with the others stays with them."""
+    drawn = FleetDice(seed).draw(domus)
+    trees: dict[str, Tree] = {}
+    problems: list[Diagnostic] = []
+    for file, text in drawn.files.items():
+        tree, found = read_yaml(file, text.encode())
+        problems += found
+        if tree is not None:
+            trees[file] = tree
+    fleet = check_fleet(drawn.files, trees, problems)
+    seen = view(fleet, HOST)
+    if seen.host is None or seen.refused:
+        wide = zip(fleet.diagnostics, fleet.scopes, strict=True)
+        reasons = [
+            str(each) for each, scopes in wide if not any(scope.startswith("domu:") for scope in scopes)
+        ]
+        raise AssertionError(f"draw {seed} was to be taken: {reasons}")
+    host = Host.model_validate_json(seen.host.model_dump_json(exclude_defaults=True))
+    documents = [
+        (Document.model_validate_json(each.source.document()), each.source.file) for each in seen.domus
+    ]
+    return Accepted(seed, host, resolve(host, documents, held=seen.held), drawn)
+
+
+def fleets(part: int, *, specs: int = SPECS // SLICES, size: int = 100) -> Iterator[Accepted]:
+    """Repositories of about `size` domUs, until so many specifications were taken; other ones for every part."""
+    taken = 0
+    for number in range(10**6):
+        found = accepted((SEED * SLICES + part) * 10**6 + number, size)
+        taken += len(found.desired.domus)
+        yield found
+        if taken >= specs:
+            return
+
+
+def alive(found: Accepted) -> Mapping[str, DomU]:
+    """The domUs that are no tombstones, by name."""
+    return {domu.name: domu for domu in found.desired.domus if domu.boot is not None}
