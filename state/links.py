@@ -51,7 +51,8 @@ class FdbEntry:
     sticky: bool
 
 
-LINKS = ("ip", "-j", "-d", "link", "show")
+# Not `link show`: for any word behind `link`, ip first asks the kernel by a NEWLINK message whether it takes those.
+LINKS = ("ip", "-j", "-d", "link")
 PORTS = ("bridge", "-j", "-d", "link", "show")
 FDB = ("bridge", "-j", "fdb", "show")
 ADDRESSES = ("ip", "-j", "address", "show")
@@ -62,7 +63,7 @@ _HEX = re.compile(r"(?:0x)?[0-9a-f]{1,4}")
 
 
 def parse_links(text: str) -> Mapping[str, Link]:
-    """The interfaces in `ip -j -d link show`, by name.
+    """The interfaces in `ip -j -d link`, by name.
 
     Raises:
         ReadError: not the JSON that iproute2 writes, an interface that stands twice, or none at all.

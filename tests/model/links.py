@@ -94,7 +94,7 @@ class Links:
     def ip(self, arguments: Sequence[str]) -> Answer:
         """`ip ARGUMENTS`: the commands that domgit and its tests use."""
         match list(arguments):
-            case ["-j", "-d", "link", "show"]:
+            case ["-j", "-d", "link"]:
                 return Answer(json.dumps([_shown(link) for link in self.by_name.values()]))
             case ["-j", "address", "show"]:
                 return Answer(json.dumps([{"ifname": name, "addr_info": []} for name in self.by_name]))
