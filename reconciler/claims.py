@@ -17,6 +17,7 @@ from state.observed import Domain, Observed
 from state.xenstore import BackendVif
 
 PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
+ORPHAN = "an orphan: its file is gone"
 REFUSALS = frozenset({"claim_conflict", "name_taken"})
 
 
@@ -52,13 +53,13 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
 class _Taken:
     """What is taken, indexed by what is asked for: a fleet has thousands of vifs, and each of them asks.
 
-    `alive` have what git no longer gives them. `dom0s` and `behind` are MACs, with the interface that has them or
+    `alive` have what git no longer gives them, each with why it still has it. `dom0s` and `behind` are MACs, with the interface that has them or
     leads to them. `strangers` are names of unmanaged domains by MAC and port of their vifs. `living` are all vifs by
     MAC and port; `withheld` those that go on with what they have, because taking it away waits.
     """
 
     specified: frozenset[str]
-    alive: tuple[DomU, ...]
+    alive: tuple[tuple[DomU, str], ...]
     dom0s: Mapping[str, str]
     behind: Mapping[str, str]
     strangers: Mapping[str, tuple[str, BackendVif]]
@@ -88,10 +89,11 @@ def _taken(situation: Situation, found: Scope, living: Iterable[Domain]) -> _Tak
                 continue
             if (theirs := standing(situation, domain, vif)) is not None:
                 withheld.append((domain, vif, theirs))
+    # A domU whose file has errors is brought back to what was applied: that counts like what is left alone.
+    alone = (*found.retained, *(each for each in found.wanted if each.uuid not in specified))
     return _Taken(
         specified=specified,
-        # A domU whose file has errors is brought back to what was applied: that counts like what is left alone.
-        alive=(*found.retained, *(each for each in found.wanted if each.uuid not in specified)),
+        alive=tuple((each, _why(each, situation)) for each in alone),
         dom0s={link.mac: link.name for link in observed.links.values() if link.mac != PORT_MAC},
         behind={
             entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static
@@ -127,7 +129,10 @@ def without_refused(found: Scope, changes: Iterable[Change], situation: Situatio
 
 def _blocked(change: Change, conflicts: dict[str, str]) -> Change:
     why = conflicts.get(change.uuid or "")
-    if why is None or change.blocked is not None or change.phase in {Phase.PREPARE, Phase.REMOVE}:
+    if why is None or change.phase in {Phase.PREPARE, Phase.REMOVE}:
+        return change
+    # Whose it is comes before what lies there: nobody is to be told to adopt what is somebody else's.
+    if change.blocked is not None and change.reason != "would_lose_bytes":
         return change
     return replace(change, blocked=why, reason="claim_conflict")
 
@@ -135,9 +140,10 @@ def _blocked(change: Change, conflicts: dict[str, str]) -> Change:
 def _conflict(domu: DomU, situation: Situation, taken: _Taken) -> str | None:
     if domu.uuid not in taken.specified:
         return None
-    for other in taken.alive:
+    for other, why in taken.alive:
         if other.uuid != domu.uuid and (what := _shared_claim(domu, other)) is not None:
-            return f"{what} is still {other.name}'s, which is alive though git no longer gives it that"
+            hint = _renamed(domu, other, situation) if why == ORPHAN else ""
+            return f"{what} is still {other.name}'s, {why}{hint}"
     if (what := _of_the_segment(domu, situation.observed, taken)) is not None:
         return what
     for each in domu.vifs:
@@ -145,6 +151,33 @@ def _conflict(domu: DomU, situation: Situation, taken: _Taken) -> str | None:
         if vif is not None:
             return f"{vif.mac} ({vif.interface}) is in use by {name}, which is not managed here"
     return None
+
+
+def _why(domu: DomU, situation: Situation) -> str:
+    """Why a domU has what git does not give it."""
+    desired = situation.desired
+    if domu.uuid in situation.stuck:
+        return "which could not be stopped"
+    specified = next((each for each in desired.domus if each.uuid == domu.uuid), None)
+    if specified is not None:
+        return "whose removal waits" if specified.state == "absent" else "whose own change is refused"
+    if domu.name.casefold() in {name.casefold() for name in desired.held}:
+        return "whose file has errors"
+    if domu.uuid in desired.elsewhere:
+        return f"which moved to {desired.elsewhere[domu.uuid]} and has not ended here"
+    return ORPHAN
+
+
+def _renamed(domu: DomU, orphan: DomU, situation: Situation) -> str:
+    """How to rename, for one that was never here and looks like an orphan: the default uuid follows from the name."""
+    if domu.uuid in situation.ledger or not _looks_like(domu, orphan):
+        return ""
+    return f" (if {domu.name} is {orphan.name} renamed: write `uuid: {orphan.uuid}` into its metadata)"
+
+
+def _looks_like(domu: DomU, other: DomU) -> bool:
+    macs, paths = {vif.mac for vif in other.vifs}, {disk.path for disk in other.disks}
+    return any(vif.mac in macs for vif in domu.vifs) or any(disk.path in paths for disk in domu.disks)
 
 
 def _of_the_segment(domu: DomU, observed: Observed, taken: _Taken) -> str | None:
@@ -155,11 +188,19 @@ def _of_the_segment(domu: DomU, observed: Observed, taken: _Taken) -> str | None
         if vif.mac in taken.dom0s:
             return f"MAC {vif.mac} is dom0's own ({taken.dom0s[vif.mac]})"
         if vif.mac in taken.behind and vif.mac not in has:
-            return f"MAC {vif.mac} is in use behind {taken.behind[vif.mac]}"
+            return f"MAC {vif.mac} is in use behind {taken.behind[vif.mac]}{_leaving(domu)}"
         for interface, own in observed.addresses:
             if any(_overlap(address, own) for address in vif.addresses):
                 return f"address {address_text(own)} is dom0's own ({interface})"
     return None
+
+
+def _leaving(domu: DomU) -> str:
+    if domu.moved_from is None:
+        return ""
+    return (
+        f" (it may still run on {domu.moved_from}; where it has ended, that is forgotten within five minutes)"
+    )
 
 
 def _domid(domain: Domain) -> int:

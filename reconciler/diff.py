@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.claims import REFUSALS, blocked_claims, without_refused
 from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import diff_life, diff_protection
-from reconciler.diff_end import diff_tombstone
+from reconciler.diff_end import diff_tombstone, forgotten
 from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.granted import standing
-from reconciler.hotplug import diff_hotplug, diff_old_templates, diff_templates
+from reconciler.hotplug import TEMPLATES, diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
-from reconciler.life import Life
 from reconciler.plan import Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
@@ -28,16 +27,20 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     """The plan for a situation: the same for the same situation, whatever order things were listed in."""
     found = scope(situation)
     items: list[Change | Note] = [*_host_changes(situation)]
+    items += [_forgotten(situation, uuid) for uuid in found.ended]
     for domu in found.wanted:
         items += _domu_changes(situation, domu)
     for domu in found.tombstones:
-        items += diff_tombstone(_life(situation, domu))
+        items += diff_tombstone(situation.life(domu))
     changes = [item for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
     changes = _staged_whole(_whole(apply_policy(changes, situation, policy)), situation)
     remaining = _remaining(found, changes, situation)
     changes = blocked_claims(changes, situation, remaining)
     guarded = without_refused(remaining, changes, situation)
+    expected = _expected(guarded, changes, situation)
+    guarded = replace(guarded, wanted=tuple(each for each in guarded.wanted if each.uuid not in expected))
+    changes = [_unbound(change, expected) for change in changes]
     cleared = replace(situation, observed=cleared_of(situation, changes))
     guard = [*diff_guard(cleared, guarded, _held(situation, changes))]
     judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
@@ -80,21 +83,18 @@ def _host_changes(situation: Situation) -> Iterator[Change]:
         )
 
 
-def _life(situation: Situation, domu: DomU) -> Life:
-    return Life(
-        domu=domu,
-        domain=situation.observed.by_uuid.get(domu.uuid),
-        owned=situation.ledger.get(domu.uuid),
-        before=situation.applied.get(domu.uuid),
+def _forgotten(situation: Situation, uuid: str) -> Change:
+    return forgotten(
+        uuid,
+        situation.ledger[uuid],
+        host=situation.desired.elsewhere[uuid],
         observed=situation.observed,
-        grace_s=situation.grace_s,
-        running=situation.running_names,
-        templates=situation.templates.get(domu.uuid, {}),
+        templates=situation.templates.get(uuid, {}).values(),
     )
 
 
 def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
-    life = _life(situation, domu)
+    life = situation.life(domu)
     domain, before, observed = life.domain, life.before, situation.observed
     items = [*diff_life(life)]
     yield from items
@@ -107,7 +107,8 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
             yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
         yield from diff_old_templates(domu, observed, life.templates)
-    yield from diff_disks(domu, domain, observed, life.owned)
+    # What the ledger knows of the disks of one that was elsewhere meanwhile is about older ones.
+    yield from diff_disks(domu, domain, observed, None if life.arrives else life.owned)
     # Without a saved configuration it is being made, and nothing of it is known yet.
     if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)
@@ -188,6 +189,25 @@ def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) ->
         if domu.uuid in (withheld & situation.applied.keys()) - there
     )
     return replace(found, retained=(*found.retained, *kept))
+
+
+def _expected(found: Scope, changes: Iterable[Change], situation: Situation) -> frozenset[str]:
+    """The uuids of the domUs that come from another host and that this plan does not start.
+
+    Where they come from they may still send: until a human has let one start here, nothing is bound for it.
+    """
+    started = {change.address for change in changes if change.actions == ("create",) and change.due}
+    return frozenset(
+        domu.uuid
+        for domu in found.wanted
+        if f"domu.{domu.name}" not in started and situation.life(domu).arrives
+    )
+
+
+def _unbound(change: Change, expected: Container[str | None]) -> Change:
+    """By its template the hotplug script would bind the vif of one that is only expected."""
+    template = change.uuid in expected and change.address.startswith(f"file.{TEMPLATES}/")
+    return replace(change, when="approval", reason="move") if template else change
 
 
 def _held(situation: Situation, changes: Sequence[Change]) -> Held:

@@ -51,15 +51,15 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
     )
 
 
-def is_of(text: str | None, domu: DomU) -> bool:
-    """Whether a configuration file is one that we wrote for this domU, under whatever name."""
-    return text is not None and text.startswith(HEADER) and f'\nuuid = "{domu.uuid}"\n' in text
+def is_of(text: str | None, uuid: str) -> bool:
+    """Whether a configuration file is one that we wrote for the domU of this uuid, under whatever name."""
+    return text is not None and text.startswith(HEADER) and f'\nuuid = "{uuid}"\n' in text
 
 
 def diff_old_file(domu: DomU, observed: Observed, former: str) -> Iterator[Change]:
     """The change that takes away the file of a domU's former name: started from it, it would be there twice."""
     path = config_path(former)
-    if former == domu.name or not is_of(observed.files[path], domu):
+    if former == domu.name or not is_of(observed.files[path], domu.uuid):
         return
     yield replace(
         file_removed(path, observed.files[path]),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from reconciler.diff_config import is_of
 from reconciler.diff_start import CREATE_TIMEOUT_S, create
+from reconciler.ledger import Owned
 from reconciler.life import Life, blocked_life
 from reconciler.plan import Change, Note, Phase
 from reconciler.render_xl import config_path
 from reconciler.step import Remember, RemoveFile, Run, Step, StopDomain
-from state.observed import Domain
+from state.observed import Domain, Observed
 
 
 def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
@@ -122,7 +123,7 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
     if domain is not None:
         steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
     paths = sorted({config_path(domu.name), config_path(owned.name)})
-    steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu)]
+    steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu.uuid)]
     steps += [RemoveFile(path) for path in life.templates.values()]
     steps.append(Remember(domu.uuid, "released"))
     kept = sorted(owned.disks)
@@ -141,4 +142,28 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         reason="tombstone",
         uuid=domu.uuid,
         domid=None if domain is None else domain.domid,
+    )
+
+
+def forgotten(uuid: str, owned: Owned, *, host: str, observed: Observed, templates: Iterable[str]) -> Change:
+    """The release of a domU that is placed on another host now, and has ended here. Its disks are kept where they are.
+
+    Whoever starts it here by hand from then on gets no network: neither the guard nor a template binds it.
+    """
+    address, path = f"domu.{owned.name}", config_path(owned.name)
+    files = [path] if is_of(observed.files[path], uuid) else []
+    return Change(
+        address=address,
+        actions=("forget",),
+        cause="intentional",
+        impact="none",
+        phase=Phase.REMOVE,
+        steps=(*(RemoveFile(each) for each in (*files, *templates)), Remember(uuid, "released")),
+        fingerprint=((f"domain:{uuid}", ""),),
+        before={"placed on": "this host", "disks": sorted(owned.disks)},
+        after={"placed on": host, "disks": f"{len(owned.disks)} kept where they are"},
+        counts=(address,),
+        expect=((f"domain:{uuid}", ""),),
+        reason="moved",
+        uuid=uuid,
     )

@@ -338,6 +338,9 @@ def _counted(
 def _follows_git(situation: Situation, ports: tuple[str, ...]) -> bool:
     """Whether git has changed what these ports may do since the last apply."""
     applied = situation.applied
+    moved = [domu for domu in applied.values() if domu.uuid in situation.desired.elsewhere]
+    if any(vif.name is None or vif.name in ports for domu in moved for vif in domu.vifs):
+        return True
     for domu in situation.desired.domus:
         before = applied.get(domu.uuid)
         if before is not None and before.vifs == domu.vifs and before.state == domu.state:

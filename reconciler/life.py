@@ -47,6 +47,13 @@ class Life:
         )
 
     @property
+    def arrives(self) -> bool:
+        """Whether it comes from another host: it was never here, or has been elsewhere since, as its epoch says."""
+        if self.domu.moved_from is None or self.domain is not None:
+            return False
+        return self.owned is None or (self.before is not None and self.before.epoch < self.domu.epoch)
+
+    @property
     def address(self) -> str:
         """`domu.NAME`."""
         return f"domu.{self.domu.name}"

@@ -74,7 +74,7 @@ def _change_lines(change: Document) -> Iterator[str]:
             if change["commands"]
             else "staged already, waits for the guest's reboot"
         )
-    elif change["when"] != "now":
+    elif change["when"] != "now" and change["blocked"] is None:
         words.append(f"waits: {change['action_reason'] or change['when']}")
     yield f"{change['symbol']:>3} {change['address']}  ({', '.join(words)})"
     if change["blocked"] is not None:

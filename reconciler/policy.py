@@ -9,10 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from reconciler.ledger import Ledger
 from reconciler.plan import IMPACTS, Change, Impact, Phase
 from reconciler.scope import Situation
-from state.desired import Desired, DomU
+from state.desired import DomU
 
 Disruption = Literal["none", "link", "reboot"]
 # The most that a domU suffers under each word: a reboot and a restart are the same to its customer.
@@ -29,31 +28,31 @@ class Policy:
 
 def apply_policy(changes: Sequence[Change], situation: Situation, policy: Policy) -> tuple[Change, ...]:
     """The changes, with those withheld that the host's limits, modes and protections do not allow."""
-    desired, ledger = situation.desired, situation.ledger
     # A domU whose file has errors is brought back to what was applied, by that one's own word on disruption.
-    domus = {**situation.applied, **{domu.uuid: domu for domu in desired.domus}}
+    domus = {**situation.applied, **{domu.uuid: domu for domu in situation.desired.domus}}
     over_limit = _over_limits(changes, situation)
     return tuple(
-        _judge(change, domus.get(change.uuid or ""), desired, ledger, policy, over_limit)
-        for change in changes
+        _judge(change, domus.get(change.uuid or ""), situation, policy, over_limit) for change in changes
     )
 
 
 def _judge(
     change: Change,
     domu: DomU | None,
-    desired: Desired,
-    ledger: Ledger,
+    situation: Situation,
     policy: Policy,
     over_limit: Mapping[str, str],
 ) -> Change:
     if change.blocked is not None:
         return change
-    if not policy.by_hand and "report" in {desired.host.mode, "enforce" if domu is None else domu.mode}:
+    if not policy.by_hand and "report" in {
+        situation.desired.host.mode,
+        "enforce" if domu is None else domu.mode,
+    }:
         return replace(change, when="approval", reason="report_only")
     removal = change.reason == "tombstone"
-    owned = ledger.get(change.uuid or "")
-    arrives = domu is not None and domu.moved_from is not None and owned is None
+    owned = situation.ledger.get(change.uuid or "")
+    arrives = domu is not None and situation.life(domu).arrives
     if not policy.by_hand and arrives and change.phase is Phase.ADD:
         # Whether it has ended where it came from is for a human to know.
         return replace(change, when="approval", reason="move")

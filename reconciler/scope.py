@@ -8,6 +8,7 @@ from functools import cached_property
 
 from reconciler.hotplug import templates_by_uuid
 from reconciler.ledger import Ledger
+from reconciler.life import Life
 from reconciler.plan import Note, Source
 from reconciler.step import SHUTDOWN_GRACE_S
 from state.desired import Desired, DomU
@@ -56,19 +57,40 @@ class Situation:
                 found[domain.uuid] = frozenset((domain.name, *earlier))
         return found
 
+    @property
+    def refused(self) -> bool:
+        """Whether an error reaches the whole host, so that what was last applied stands in for git's word."""
+        errors = any(each.severity == "error" for each in self.desired.diagnostics)
+        return errors and not self.desired.held
+
+    def life(self, domu: DomU) -> Life:
+        """The situation of one domU."""
+        return Life(
+            domu=domu,
+            domain=self.observed.by_uuid.get(domu.uuid),
+            owned=self.ledger.get(domu.uuid),
+            before=self.applied.get(domu.uuid),
+            observed=self.observed,
+            grace_s=self.grace_s,
+            running=self.running_names,
+            templates=self.templates.get(domu.uuid, {}),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Scope:
     """The domUs of a pass.
 
     `wanted` are converged. `retained` are guarded as they were and otherwise left alone: orphans, domUs that
-    moved away, held-back ones that are alive, and tombstones that could not be stopped.
+    moved away, held-back ones that are alive, and tombstones that could not be stopped. `ended` are the uuids of
+    those that moved away and are here no more: what they had here is let go.
     """
 
     wanted: tuple[DomU, ...]
     tombstones: tuple[DomU, ...]
     retained: tuple[DomU, ...]
     notes: tuple[Note, ...]
+    ended: tuple[str, ...] = ()
 
 
 def scope(situation: Situation) -> Scope:
@@ -77,37 +99,59 @@ def scope(situation: Situation) -> Scope:
     tombstones = tuple(domu for domu in domus if domu.state == "absent")
     wanted = [domu for domu in domus if domu.state != "absent"]
     retained: list[DomU] = []
+    ended: list[str] = []
     notes = list(_never_applied(situation))
     specified = {domu.uuid for domu in domus}
+    if situation.refused:
+        why = "what git says is not followed: the whole host stays as last applied"
+        notes.append(Note(f"host.{situation.desired.host.name}", "held_back", why))
     for uuid, owned in sorted(situation.ledger.items(), key=lambda item: item[1].name):
-        if uuid not in specified:
-            before = situation.applied.get(uuid)
-            # The ledger knows the name it was last started under, which a rename does not change.
-            note, keeps_converging = _without_file(
-                situation, uuid, owned.name if before is None else before.name
-            )
-            notes.append(note)
-            if before is not None:
-                (wanted if keeps_converging else retained).append(before)
+        if uuid in specified:
+            continue
+        before = situation.applied.get(uuid)
+        # The ledger knows the name it was last started under, which a rename does not change.
+        note = _without_file(situation, uuid, owned.name if before is None else before.name)
+        notes.append(note)
+        if note.reason == "moved" and _ended(situation, uuid):
+            ended.append(uuid)
+        elif before is not None:
+            (wanted if note.reason == "held_back" else retained).append(before)
     retained += [
         situation.applied[domu.uuid]
         for domu in tombstones
         if domu.uuid in situation.stuck & situation.applied.keys()
     ]
-    return Scope(tuple(sorted(wanted, key=_name)), tombstones, tuple(retained), tuple(notes))
+    return Scope(
+        wanted=tuple(sorted(wanted, key=_name)),
+        tombstones=tombstones,
+        retained=tuple(retained),
+        notes=tuple(notes),
+        ended=tuple(ended),
+    )
 
 
-def _without_file(situation: Situation, uuid: str, name: str) -> tuple[Note, bool]:
-    """What to say of a domU of ours that git does not specify, and whether it is still brought back to what was applied."""
+def _without_file(situation: Situation, uuid: str, name: str) -> Note:
+    """What to say of a domU of ours that git does not specify here."""
     desired, address = situation.desired, f"domu.{name}"
     if name.casefold() in {held.casefold() for held in desired.held}:
-        return Note(address, "held_back", "its file has errors: kept as last applied"), True
+        return Note(address, "held_back", "its file has errors: kept as last applied")
     if uuid in desired.elsewhere:
-        where = desired.elsewhere[uuid]
-        return Note(address, "moved", f"now placed on {where}: left running until a human releases it"), False
-    return Note(
-        address, "orphan", "no longer in git: keeps running, guarded; `state: absent` would remove it"
-    ), False
+        now = f"now placed on {desired.elsewhere[uuid]}"
+        if _ended(situation, uuid):
+            return Note(address, "moved", f"{now}, and ended here: let go")
+        return Note(address, "moved", f"{now}: left alone here, guarded, until somebody ends it")
+    domain = situation.observed.by_uuid.get(uuid)
+    if (domain is None and _ended(situation, uuid)) or (domain is not None and domain.shutdown is not None):
+        return Note(address, "orphan", "no longer in git, and off: left so; `state: absent` would let it go")
+    what = "no longer in git: keeps running, guarded; `state: absent` would remove it"
+    return Note(address, "orphan", what)
+
+
+def _ended(situation: Situation, uuid: str) -> bool:
+    """Whether nothing of it is left that could send: no domain, and no monitor that would bring one back."""
+    before = situation.applied.get(uuid)
+    comes_back = before is not None and situation.life(before).monitored
+    return uuid not in situation.observed.by_uuid and uuid not in situation.stuck and not comes_back
 
 
 def _never_applied(situation: Situation) -> Iterator[Note]:

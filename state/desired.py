@@ -91,6 +91,7 @@ class DomU:
     on_crash: str
     file: str
     moved_from: str | None = None  # the host that it leaves for this one
+    epoch: int = 1  # one higher with every move
 
 
 @dataclass(frozen=True, slots=True)

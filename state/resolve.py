@@ -96,6 +96,7 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
         on_crash=spec.on_crash,
         file=file,
         moved_from=document.metadata.placement.from_,
+        epoch=document.metadata.placement.epoch,
     )
 
 
