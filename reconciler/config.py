@@ -15,8 +15,12 @@ _KNOWN = {
     "": {"host"},
     "repo": {"url", "branch", "interval", "allowed_signers"},
     "paths": {"state", "run", "secrets"},
-    "tools": {"shutdown_grace"},
+    "tools": {"shutdown_grace", "guard_revert"},
 }
+# An unconfirmed change of the guard is gone 30 s after it was made: the watchdog looks twice a second, and nft needs its
+# time too. Loading (12 s at most, 4 to end nft) and asking (a third of this) are over before.
+GUARD_REVERT_S = 25.0
+_LEAST_REVERT_S = 3.0
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
 
 
@@ -46,6 +50,16 @@ class Paths:
     def journal(self) -> Path:
         """Every plan that was applied, and how it went."""
         return self.state / "journal"
+
+    @property
+    def guard(self) -> Path:
+        """Changes of the guard that nobody has confirmed yet."""
+        return self.state / "guard"
+
+    @property
+    def reverted(self) -> Path:
+        """Changes of the guard that had to be taken back."""
+        return self.guard / "reverted.json"
 
     @property
     def mirror(self) -> Path:
@@ -78,6 +92,7 @@ class Config:
     interval_s: float = 60.0
     paths: Paths = field(default_factory=Paths)
     shutdown_grace_s: float = SHUTDOWN_GRACE_S
+    guard_revert_s: float = GUARD_REVERT_S
 
 
 def load(path: Path | None) -> Config:
@@ -124,7 +139,17 @@ def _config(content: dict[str, Any], path: Path) -> Config:
         shutdown_grace_s=_seconds(tools["shutdown_grace"], path, "tools.shutdown_grace")
         if "shutdown_grace" in tools
         else defaults.shutdown_grace_s,
+        guard_revert_s=_revert_s(tools["guard_revert"], path)
+        if "guard_revert" in tools
+        else defaults.guard_revert_s,
     )
+
+
+def _revert_s(text: str, path: Path) -> float:
+    seconds = _seconds(text, path, "tools.guard_revert")
+    if not _LEAST_REVERT_S <= seconds <= GUARD_REVERT_S:
+        raise ConfigError(f"{path}: tools.guard_revert: {text} (expected 3s to 25s)")
+    return seconds
 
 
 def _seconds(text: str, path: Path, key: str) -> float:

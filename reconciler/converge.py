@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 from reconciler.execute import ApplyError, Hands
 from reconciler.plan import Change, Facts, Phase, Plan
@@ -23,11 +24,36 @@ Observe = Callable[[Iterable[str]], Observed]  # as much as the facts with these
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """How a change of the guard ended: why it failed, and whether that is because it had to be taken back."""
+
+    error: str | None
+    reverted: bool = False
+
+
+class Trial(Protocol):
+    """What stands around a change of the guard while it is made."""
+
+    def __call__(self, change: Change, act: Callable[[], str | None]) -> Tried:
+        """Have it made by `act`, which says why it failed, and judge it."""
+
+
+def untried(change: Change, act: Callable[[], str | None]) -> Tried:
+    """No trial: what was loaded stays."""
+    del change
+    return Tried(act())
+
+
+@dataclass(frozen=True, slots=True)
 class Done:
-    """How one change ended. `error` is None when it was done and could be seen to be."""
+    """How one change ended. `error` is None when it was done and could be seen to be.
+
+    `skipped`: it was not tried, because something before it failed.
+    """
 
     change: Change
     error: str | None = None
+    skipped: bool = False
 
 
 @dataclass(slots=True)
@@ -35,6 +61,7 @@ class Outcome:
     """How a plan ended, change by change; what was skipped is there with its reason."""
 
     done: list[Done] = field(default_factory=list)
+    reverted: bool = False  # the guard was changed, and had to be taken back
 
     @property
     def failed(self) -> tuple[Done, ...]:
@@ -53,6 +80,7 @@ class Converger:
     hands: Hands
     observe: Observe
     announce: Announce
+    trial: Trial = untried
 
     def remove(self, plan: Plan, outcome: Outcome) -> frozenset[str]:
         """The first half: preparations and everything that is taken away. The uuids that could not be stopped."""
@@ -73,8 +101,14 @@ class Converger:
         for change in _due(plan, outcome):
             if change.phase in {Phase.PREPARE, Phase.REMOVE}:
                 continue
-            if not guarded and change.phase is Phase.ADD:
-                outcome.done.append(Done(change, "skipped: the guard could not be changed before"))
+            # A guest would not come back with a vif that the guard does not know. And what had to be taken back must
+            # not come about by locking a port to the same MAC, either.
+            waits = change.phase is Phase.ADD or change.when == "next_guest_reboot"
+            waits = waits or (outcome.reverted and "guard" in change.layer)
+            if not guarded and waits:
+                outcome.done.append(
+                    Done(change, "skipped: the guard could not be changed before", skipped=True)
+                )
                 continue
             # What was taken away before the guard changed is gone as planned: only identity is checked again.
             facts = tuple(
@@ -89,10 +123,9 @@ class Converger:
         self, change: Change, steps: Iterable[Step], fingerprint: Facts, outcome: Outcome, *, last: bool
     ) -> bool:
         if set(change.counts) & outcome.failed_objects() and change.phase is not Phase.GUARD:
-            outcome.done.append(Done(change, "skipped: an earlier change of it failed"))
+            outcome.done.append(Done(change, "skipped: an earlier change of it failed", skipped=True))
             return False
         error = self._refusal(fingerprint)
-        runs: list[Completed] = []
         if error is None:
             self.announce(
                 {
@@ -104,13 +137,13 @@ class Converger:
             log.info(
                 "acting", extra={"address": change.address, "reason": change.reason, "cause": change.cause}
             )
-            try:
-                for step in steps:
-                    runs += self.hands.execute(step)
-            except ApplyError as exc:
-                error = str(exc)
+            runs: list[Completed] = []
+            act = partial(self._act, tuple(steps), change.expect if last else _cleared(change), runs)
+            if change.phase is Phase.GUARD:
+                tried = self.trial(change, act)
+                error, outcome.reverted = tried.error, tried.reverted
             else:
-                error = self._unmet(change.expect if last else _cleared(change))
+                error = act()
             self.announce(
                 {
                     "type": "outcome",
@@ -127,6 +160,15 @@ class Converger:
         if error is not None or last:
             outcome.done.append(Done(change, error))
         return error is None
+
+    def _act(self, steps: Iterable[Step], expect: Facts, runs: list[Completed]) -> str | None:
+        """Do the steps; why they failed, or what is not so afterwards. What was run goes into `runs`."""
+        try:
+            for step in steps:
+                runs += self.hands.execute(step)
+        except ApplyError as exc:
+            return str(exc)
+        return self._unmet(expect)
 
     def _refusal(self, fingerprint: Facts) -> str | None:
         """Why the change is not done after all: what it was planned against has moved."""

@@ -14,6 +14,7 @@ from reconciler.diff_foreign import diff_foreign
 from reconciler.diff_guard import Held, diff_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.granted import standing
+from reconciler.guard_limits import not_again
 from reconciler.hotplug import TEMPLATES, diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
 from reconciler.plan import Change, Note, Phase, Plan
@@ -21,6 +22,7 @@ from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
 from reconciler.step import RemoveFile
 from state.desired import DomU
+from state.nft import LoadedTable
 
 
 def make_plan(situation: Situation, policy: Policy) -> Plan:
@@ -32,7 +34,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         items += _domu_changes(situation, domu)
     for domu in found.tombstones:
         items += diff_tombstone(situation.life(domu))
-    changes = [item for item in items if isinstance(item, Change)]
+    changes = [_bridged(item, situation) for item in items if isinstance(item, Change)]
     changes = blocked_claims(changes, situation, found)
     changes = _staged_whole(_whole(apply_policy(changes, situation, policy)), situation)
     remaining = _remaining(found, changes, situation)
@@ -42,9 +44,9 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     guarded = replace(guarded, wanted=tuple(each for each in guarded.wanted if each.uuid not in expected))
     changes = [_unbound(change, expected) for change in changes]
     cleared = replace(situation, observed=cleared_of(situation, changes))
-    guard = [*diff_guard(cleared, guarded, _held(situation, changes))]
+    guard = [*_not_again(diff_guard(cleared, guarded, _held(situation, changes)), situation, policy)]
     judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
-    changes = _unguarded([*changes, *judged])
+    changes = _unguarded([*changes, *judged], situation.observed.guard)
     foreign = diff_foreign(situation.desired.host, situation.observed.foreign, situation.observed.files)
     notes = [*found.notes, *foreign, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
@@ -117,6 +119,16 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
     yield from diff_protection(life)
 
 
+def _bridged(change: Change, situation: Situation) -> Change:
+    """No vif is taken off its bridge for one that does not exist: it would never get there."""
+    bridge = change.after.get("bridge")
+    if change.blocked is not None or "create" not in change.actions or ".vif." not in change.address:
+        return change
+    if bridge is None or bridge in situation.observed.links:
+        return change
+    return replace(change, blocked=f"there is no bridge {bridge} on this host", reason="no_bridge")
+
+
 def _whole(changes: Iterable[Change]) -> list[Change]:
     """A domU whose disk or claim is refused is not started half: its creation is refused with it."""
     changes = [*changes]
@@ -159,19 +171,60 @@ def _staged_whole(changes: list[Change], situation: Situation) -> list[Change]:
     ]
 
 
-def _unguarded(changes: list[Change]) -> list[Change]:
-    """Nothing comes onto a bridge whose guard cannot be brought up to date: its hotplug script would refuse it anyway."""
+def _not_again(
+    items: Iterable[Change | Note], situation: Situation, policy: Policy
+) -> Iterator[Change | Note]:
+    """What had to be taken back is not tried again by itself: each time would cut the host off once more."""
+    for item in items:
+        before = not_again(item, situation) if isinstance(item, Change) and item.blocked is None else None
+        if before is None or isinstance(item, Note):
+            yield item
+        elif policy.retry:
+            yield item
+            yield Note("guard", "guard_reverted", f"{before}; now it is tried again")
+        else:
+            why = f"{before} (change it in git, or `domgit apply` to try again)"
+            yield replace(item, blocked=why, reason="guard_reverted")
+
+
+def _unguarded(changes: list[Change], loaded: LoadedTable | None) -> list[Change]:
+    """Nothing comes onto a bridge whose guard cannot be brought up to date: its hotplug script would refuse it anyway.
+
+    Nor is anything staged that would come with such a vif, since the whole guest would then not come back. Where the
+    guard was taken back, no port is locked to a MAC that only that one would have bound it to: it would cut off the
+    gateway behind that port as well.
+    """
     guard = next(
         (change for change in changes if change.address == "guard" and change.blocked is not None), None
     )
     if guard is None:
         return changes
+    arrives = {
+        id(change) for change in changes if change.phase is Phase.ADD and ".disk." not in change.address
+    }
+    without = {change.uuid for change in changes if id(change) in arrives and ".vif." in change.address}
+    reverted = guard.reason == "guard_reverted"
     return [
         replace(change, blocked=f"the guard is blocked: {guard.blocked}", reason="guard_blocked")
-        if change.phase is Phase.ADD and change.blocked is None and ".disk." not in change.address
+        if change.blocked is None
+        and (
+            id(change) in arrives
+            or (change.when == "next_guest_reboot" and change.steps and change.uuid in without)
+            or (reverted and _locks_more(change, loaded))
+        )
         else change
         for change in changes
     ]
+
+
+def _locks_more(change: Change, loaded: LoadedTable | None) -> bool:
+    """Whether a port is to be locked that the loaded guard does not hold to that MAC already."""
+    if "locked=True" not in str(change.after.get("lock", "")):
+        return False
+    elements = {} if loaded is None else loaded.elements
+    port = f'"{change.after["port"]}"'
+    held = f"{port} . {change.after['mac']}" in elements.get("own_mac", ())
+    return not held or port in elements.get("audited", ())
 
 
 def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:

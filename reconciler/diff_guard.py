@@ -9,6 +9,7 @@ from reconciler.diff_vif import emulates, interface_of
 from reconciler.granted import granted
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
+from reconciler.guard_limits import refusal, uplink_notes
 from reconciler.plan import Change, Facts, Note, Phase
 from reconciler.scope import Scope, Situation
 from reconciler.step import Run
@@ -19,7 +20,8 @@ from state.nft import LoadedTable
 from state.observed import Observed, interfaces
 
 LOAD = ("nft", "-f", "-")
-LOAD_TIMEOUT_S = 30.0
+# 10,000 vifs load within a second or two. A change must have ended long before its watchdog takes it back.
+LOAD_TIMEOUT_S = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +161,7 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     for bridge, _ in host.bridges:
         if bridge not in observed.links:
             yield Note(f"bridge.{bridge}", "no_bridge", "does not exist on this host")
+    yield from uplink_notes(situation)
     yield from _diff(situation, guard, strangers, _names(scope))
 
 
@@ -186,10 +189,6 @@ def _diff(
     first = loaded is None
     unchanged = situation.last is not None and situation.last.host == situation.desired.host
     corrective = unchanged and not _follows_git(situation, touched)
-    blocked = None
-    if strangers:
-        ports = ", ".join(strangers)
-        blocked = f"{ports}: a port that is no vif and no declared uplink would be cut off (declare it in host.yaml, or take it off the bridge)"
     yield Change(
         address="guard",
         actions=("create",) if first else ("update",),
@@ -201,11 +200,19 @@ def _diff(
         before={**_shown(loaded, touched), **was},
         after={**_wanted(guard, touched), **becomes},
         counts=_counted(guard, touched, names, first=first or what == "rules"),
-        inverse=() if loaded is None else (Run(LOAD, stdin=_undo(loaded, guard), timeout_s=LOAD_TIMEOUT_S),),
+        inverse=_inverse(loaded, guard, what),
         layer=("guard",),
         reason="vif_rules_missing" if corrective else None,
-        blocked=blocked,
+        blocked=refusal(situation, guard, strangers, closes),
     )
+
+
+def _inverse(loaded: LoadedTable | None, guard: Guard, what: str) -> tuple[Run, ...]:
+    """What takes the change back. Rules that are replaced are in the kernel's own listing alone, and read when it is made."""
+    if loaded is None:
+        return (Run(LOAD, stdin=nftables.UNLOADED, timeout_s=LOAD_TIMEOUT_S),)
+    undo = nftables.undo_delta(loaded, guard) if what == "elements" else ""
+    return (Run(LOAD, stdin=undo, timeout_s=LOAD_TIMEOUT_S),) if undo else ()
 
 
 def _blocked_guard(why: str) -> Change:
@@ -232,20 +239,6 @@ def _script(guard: Guard, observed: Observed) -> tuple[str, str]:
     if not nftables.rules_match(loaded, guard, observed.features):
         return nftables.reload_rules(guard, observed.features) + nftables.delta(loaded, guard), "rules"
     return nftables.delta(loaded, guard), "elements"
-
-
-def _undo(loaded: LoadedTable, guard: Guard) -> str:
-    """The elements back to what they were."""
-    there, wanted = loaded.elements, nftables.elements(guard)
-    deletes = [
-        nftables.statement("delete", name, wanted[name] - there.get(name, frozenset()))
-        for name in sorted(wanted)
-    ]
-    adds = [
-        nftables.statement("add", name, there.get(name, frozenset()) - wanted[name])
-        for name in sorted(wanted)
-    ]
-    return "".join((*deletes, *adds))
 
 
 def _settings(

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from reconciler.durable import write_whole
 from reconciler.plan import Source
 from reconciler.scope import Scope
-from state.desired import Desired, DomU
+from state.desired import Desired, DomU, Host
 from state.run import ReadError
 
 
@@ -64,7 +64,8 @@ def advanced(
     `unsettled` are the names of domUs of which something failed or is withheld: they keep what they had. One that
     never got there is kept as one that does not run, if the guard has its bindings, and else not at all.
     Orphans and held-back domUs keep theirs too; a tombstone that was carried out is forgotten. `addressed`: the guard
-    is as git wants it, so that what their vifs may send from is git's already, whatever else waits.
+    is as git wants it, so that what their vifs may send from is git's already, whatever else waits. If it is not, what
+    host.yaml says of it is not applied either: a commit that would cut off everybody stays a change in the next pass.
     """
     before = {} if last is None else {domu.uuid: domu for domu in last.desired.domus}
     behind = set(unsettled)
@@ -79,7 +80,26 @@ def advanced(
         elif domu.state != "absent":
             kept[domu.uuid] = domu
     domus = tuple(sorted(kept.values(), key=lambda domu: domu.name))
-    return LastGood(source, replace(desired, domus=domus, held=(), diagnostics=()))
+    host = (
+        desired.host if addressed else _unguarded(None if last is None else last.desired.host, desired.host)
+    )
+    return LastGood(source, replace(desired, host=host, domus=domus, held=(), diagnostics=()))
+
+
+def _unguarded(before: Host | None, wanted: Host) -> Host:
+    """The host as wanted, its guard as it was; where nothing was ever applied, none."""
+    if before is None:
+        return replace(wanted, bridges=(), unknown_vifs="report")
+    return replace(
+        wanted,
+        bridges=before.bridges,
+        unknown_vifs=before.unknown_vifs,
+        guard_backend=before.guard_backend,
+        log_prefix=before.log_prefix,
+        log_level=before.log_level,
+        log_count=before.log_count,
+        log_per=before.log_per,
+    )
 
 
 def _addressed(before: DomU, wanted: DomU) -> DomU:

@@ -20,10 +20,14 @@ _ALLOWED: Mapping[Disruption, Impact] = {"none": "none", "link": "link", "reboot
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Who acts. By hand, `mode: report` does not bind; `disruption` then replaces what the specs say."""
+    """Who acts. By hand, `mode: report` does not bind; `disruption` then replaces what the specs say.
+
+    `retry`: a change of the guard that had to be taken back is tried again.
+    """
 
     by_hand: bool = True
     disruption: Disruption | None = None
+    retry: bool = False
 
 
 def apply_policy(changes: Sequence[Change], situation: Situation, policy: Policy) -> tuple[Change, ...]:

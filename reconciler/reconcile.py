@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -9,13 +10,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler import last_good, ledger
+from reconciler import last_good, ledger, reverted
 from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
 from reconciler.diff_foreign import switches
 from reconciler.execute import Disk, Hands
+from reconciler.guard_trial import GuardTrial, Safety, recover
+from reconciler.guard_trial import Host as TrialHost
 from reconciler.hotplug import PATH as HOTPLUG_PATH
 from reconciler.hotplug import TEMPLATES, template_path
 from reconciler.journal import Journal
@@ -37,6 +40,7 @@ from state.observed import Interest, Observed, observe, observe_for
 from state.run import ReadError, Runner
 from state.source import Reading
 
+log = logging.getLogger(__name__)
 MACHINE_ID = "/etc/machine-id"
 
 
@@ -54,6 +58,7 @@ class Dom0:
     paths: Paths
     sleep: Callable[[float], None]
     monotonic: Callable[[], float]
+    safety: Safety
     grace_s: float = SHUTDOWN_GRACE_S
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
@@ -68,6 +73,17 @@ class Dom0:
     def journal(self) -> Journal:
         """The record of what was done here."""
         return Journal(self.paths.journal)
+
+    def for_trials(self) -> TrialHost:
+        """What changes of the guard are tried with."""
+        return TrialHost(
+            runner=self.runner,
+            files=self.files,
+            safety=self.safety,
+            folder=self.paths.guard,
+            reverted=self.paths.reverted,
+            timestamp=self.timestamp,
+        )
 
 
 def wanted(reading: Reading, last: LastGood | None) -> tuple[Desired, Source]:
@@ -167,6 +183,7 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         ledger=owned,
         last=None if last is None else last.desired,
         grace_s=dom0.grace_s,
+        reverted=reverted.load(dom0.paths.reverted),
     )
 
 
@@ -228,7 +245,11 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 converged, 1 an action failed, 4 something is blocked, waits for a human, or is held back by an error in git."""
+        """0 converged, 1 an action failed, 5 the guard was changed and had to be taken back, 4 something is blocked, waits for a human, or is held back by an error in git."""
+        if self.outcome.reverted and all(
+            each.skipped or each.change.address == "guard" for each in self.outcome.failed
+        ):
+            return 5
         if not self.converged:
             return 1
         waiting = any(
@@ -251,6 +272,9 @@ def apply(
         SpecError: the commit is refused and there is nothing to fall back to.
     """
     with only_writer(dom0.paths.lock):
+        for record in recover(dom0.for_trials()):
+            log.warning("guard change left behind", extra={key: record[key] for key in ("outcome", "why")})
+            dom0.journal().append({"time": dom0.timestamp(), **record})
         last = dom0.last()
         desired, source = wanted(reading, last)
         situation = look(dom0, desired, source, last)
@@ -271,6 +295,7 @@ def apply(
                 observe_for(dom0.runner, dom0.files, keys, dom0.sleep), dom0.paths.secrets, desired
             ),
             announce,
+            GuardTrial(dom0.for_trials(), situation, announce, apply_id),
         )
         stuck = converger.remove(plan, outcome)
         if stuck:

@@ -10,6 +10,7 @@ from reconciler.hotplug import templates_by_uuid
 from reconciler.ledger import Ledger
 from reconciler.life import Life
 from reconciler.plan import Note, Source
+from reconciler.reverted import Reverted
 from reconciler.step import SHUTDOWN_GRACE_S
 from state.desired import Desired, DomU
 from state.observed import Observed
@@ -20,7 +21,8 @@ class Situation:
     """All that one plan is made from.
 
     `last` is what was last applied here. `stuck` are the uuids whose removal failed in this very pass:
-    they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down.
+    they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down. `reverted` are
+    the changes of the guard that had to be taken back.
     """
 
     desired: Desired
@@ -30,6 +32,7 @@ class Situation:
     last: Desired | None = None
     stuck: frozenset[str] = frozenset()
     grace_s: float = SHUTDOWN_GRACE_S
+    reverted: tuple[Reverted, ...] = ()
 
     @cached_property
     def applied(self) -> Mapping[str, DomU]:

@@ -126,7 +126,8 @@ class Desired:
 
     `domus` hold the tombstones too, sorted by name. `held` are the names of domUs whose file has an
     error: they keep their last-good specification. `elsewhere` maps the uuids that other hosts claim to
-    those hosts: a uuid that is gone here and present there is a move, never an orphan.
+    those hosts: a uuid that is gone here and present there is a move, never an orphan. `gateways` are those of
+    the networks in which domUs of this host have addresses, as (bridge, address), sorted.
     """
 
     host: Host
@@ -134,3 +135,4 @@ class Desired:
     held: tuple[str, ...]
     elsewhere: Mapping[str, str]
     diagnostics: tuple[Diagnostic, ...] = ()
+    gateways: tuple[tuple[str, Address], ...] = ()

@@ -17,7 +17,9 @@ from state.run import ReadError, Runner, TornError
 class Link:
     """An interface. `kind` is the driver's name for it (bridge, veth, tun, "" for hardware).
 
-    `group_fwd_mask` is that of a bridge port: a bit for each reserved group whose frames it forwards.
+    `group_fwd_mask` is that of a bridge port: a bit for each reserved group whose frames it forwards. `bridge` is the
+    interface that it is enslaved to, which may also be a bond. `lower` is the one that it stands on (a VLAN), or its
+    other end (a veth), in this network namespace.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Link:
     bridge: str | None
     kind: str
     group_fwd_mask: int = 0
+    lower: str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -85,6 +88,7 @@ def parse_links(text: str) -> Mapping[str, Link]:
             bridge=entry.text("master") if entry.has("master") else None,
             kind=info.text("info_kind", ""),
             group_fwd_mask=int(mask, 16),
+            lower=entry.text("link") if entry.has("link") else None,
         )
         if link.name in links:
             raise ReadError(f"ip link: {link.name!r} stands twice")

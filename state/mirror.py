@@ -102,6 +102,23 @@ def local_path(url: str) -> str | None:
     return None if ":" in url.split("/", 1)[0] and _SCP_LIKE.fullmatch(url) else url
 
 
+_PORTS = {"ssh": 22, "https": 443}
+
+
+def server(url: str) -> tuple[str, int] | None:
+    """The (name, port) of the server that a repository URL is fetched from; None where nothing is fetched.
+
+    Raises:
+        ReadError: as local_path.
+    """
+    if local_path(url) is not None:
+        return None
+    if "://" not in url:
+        return url.partition(":")[0].rpartition("@")[2], _PORTS["ssh"]
+    parts = urlsplit(url)
+    return parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
 def _check_remote(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in {"ssh", "https"}:

@@ -6,10 +6,11 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from state.run import ReadError, Runner
+from state.run import ReadError, Runner, read
 
 TABLE = "bridge domgit"
 LIST_TABLE = ("nft", "-s", "list", "table", "bridge", "domgit")
+LIST_WHOLE = ("nft", "list", "table", "bridge", "domgit")  # with what was counted
 LIST_TABLES = ("nft", "list", "tables")
 PROBE = ("nft", "-c", "-f", "-")
 _HEAD, _END = f"table {TABLE} {{\n", "\n}\n"
@@ -132,6 +133,17 @@ def read_table(runner: Runner) -> LoadedTable | None:
     if completed.rc == 1 and completed.stderr.startswith(_NO_TABLE) and not completed.stdout:
         return None
     return parse_table(completed.output())
+
+
+def read_listing(runner: Runner) -> str:
+    """Our table as nft writes it, counters included.
+
+    Raises:
+        ReadError: nft failed, or listed something else, or less.
+    """
+    text = read(runner, LIST_WHOLE)
+    parse_table(text)
+    return text
 
 
 def probe_features(runner: Runner) -> Features:

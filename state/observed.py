@@ -17,6 +17,7 @@ from state.files import USERDATA, Files, FileStat
 from state.foreign import Foreign, read_foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable
+from state.routes import Route, read_defaults
 from state.run import ReadError, Runner, TornError, read
 from state.xenstore import BackendVif
 from state.xl import SavedDomain, ShutdownReason
@@ -87,6 +88,7 @@ class Observed:
     free_memory_mib: int = 0
     foreign: Foreign = field(default_factory=Foreign)
     addresses: tuple[tuple[str, Address], ...] = ()  # dom0's own, by interface
+    routes: tuple[Route, ...] = ()  # the next hops of dom0's default routes
     by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -141,6 +143,7 @@ def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = tim
         free_memory_mib=xl.parse_info(read(runner, xl.INFO)).free_memory_mib,
         foreign=read_foreign(runner, files),
         addresses=network.addresses,
+        routes=read_defaults(runner),
     )
 
 

@@ -10,8 +10,10 @@ from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU as DomUDocument
 from schemas.domu import Vif as VifDocument
 from schemas.host import Host as HostDocument
+from schemas.network import Network
 from schemas.scalars import parse_rate
-from state.desired import Boot, Desired, Disk, DomU, Host, Limits, Vif, Vnc
+from schemas.segments import segments
+from state.desired import Address, Boot, Desired, Disk, DomU, Host, Limits, Vif, Vnc
 
 # What a spec names by its function, and where Debian's grub-xen-host keeps it.
 _PVGRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
@@ -21,6 +23,7 @@ def resolve(
     host: HostDocument,
     domus: Iterable[tuple[DomUDocument, str]],
     *,
+    networks: Iterable[Network] = (),
     held: tuple[str, ...] = (),
     elsewhere: Mapping[str, str] | None = None,
     diagnostics: tuple[Diagnostic, ...] = (),
@@ -33,7 +36,21 @@ def resolve(
         held=held,
         elsewhere=dict(elsewhere or {}),
         diagnostics=diagnostics,
+        gateways=_gateways(resolved, networks),
     )
+
+
+def _gateways(domus: Iterable[DomU], networks: Iterable[Network]) -> tuple[tuple[str, Address], ...]:
+    by_bridge = segments(networks)
+    found = {
+        (vif.bridge, subnet.network.spec.gateway)
+        for domu in domus
+        for vif in domu.vifs
+        for address in vif.addresses
+        for subnet in by_bridge[vif.bridge].around(address)
+        if subnet.network.spec.gateway is not None
+    }
+    return tuple(sorted(found, key=lambda each: (each[0], each[1].version, each[1])))
 
 
 def resolve_host(host: HostDocument) -> Host:

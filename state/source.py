@@ -147,6 +147,7 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     return resolve(
         host,
         documents,
+        networks=networks,
         held=tuple(str(each) for each in seen["held"]),
         elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
         diagnostics=diagnostics(seen["diagnostics"]),

@@ -38,8 +38,8 @@ def apply_command(
     disruption: Disruption | None,
 ) -> None:
     """Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."""
-    policy = Policy(by_hand=True, disruption=disruption)
-    machine = dom0(where.config)
+    policy = Policy(by_hand=True, disruption=disruption, retry=True)
+    machine = dom0(where.config, where.repository)
     reviewed = None if plan_name is None else load_plan(plan_name, machine.journal())
     if reviewed is not None:
         where = Target(where.config, where.repository, _revision(reviewed, where), where.host)
@@ -124,6 +124,10 @@ def told_result(result: Result) -> None:
         held = ", except what errors in git hold back" if result.after.errored else ""
         held = held or (", except what is blocked or waits" if result.exit_code else "")
         say(f"Converged{held}. {waiting.staged} staged, {waiting.blocked} blocked.")
+    elif result.exit_code == 5:  # noqa: PLR2004  # see Result.exit_code
+        say(
+            "Not converged. The guard is as before: a change that cuts off the gateway is not tried again by itself."
+        )
     else:
         say(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
 
@@ -139,7 +143,7 @@ def run_command(where: Target, once: bool, verbose: bool) -> None:
     # force: the root logger has the handler that keeps every other verb silent.
     logging.basicConfig(level=logging.DEBUG if verbose else logging.INFO, handlers=[handler], force=True)
     demand(where)
-    machine = dom0(where.config)
+    machine = dom0(where.config, where.repository)
     daemon = Daemon(
         machine,
         lambda applied: read_target(where, fresh=True, applied=applied),

@@ -200,7 +200,9 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
         return
     for entry in applied.values():
         failed = (
-            "unfinished"
+            f"guard {entry['guard']}"
+            if entry["guard"] in {"reverted", "damaged"}
+            else "unfinished"
             if entry["failed"] is None
             else f"{len(entry['failed'])} failed"
             if entry["failed"]
@@ -225,7 +227,10 @@ def _applied(journal: Journal) -> Mapping[str, dict[str, Any]]:
                 "author": document["source"]["author"],
                 "changes": len([each for each in document["resource_changes"] if each["commands"]]),
                 "failed": None,
+                "guard": None,
             }
+        elif record["type"] == "guard" and record["apply"] in applied:
+            applied[record["apply"]]["guard"] = record["outcome"]
         elif record["type"] == "end" and record["apply"] in applied:
             applied[record["apply"]]["failed"] = record["failed"]
     return applied
@@ -250,6 +255,8 @@ def show_command(plan_name: str, config_path: Path | None, as_json: bool) -> Non
     for record in records:
         if record["type"] == "plan":
             say(f"\napplied {record['time']} by {record['by']}")
+        elif record["type"] == "guard":
+            say(f"guard  {record['outcome']}" + (f": {record['why']}" if "why" in record else ""))
         elif record["type"] == "outcome":
             say(
                 f"{'ok    ' if record['error'] is None else 'FAILED'} {record['address']}"

@@ -16,6 +16,8 @@ from reconciler.cli.output import Failed
 from reconciler.config import Config
 from reconciler.durable import write_whole
 from reconciler.execute import ApplyError, HostDisk
+from reconciler.guard_trial import Safety
+from reconciler.guard_watchdog import HostWatchdog
 from reconciler.journal import JournalError
 from reconciler.only_writer import BusyError
 from reconciler.reconcile import DefectError, Dom0
@@ -24,6 +26,7 @@ from reconciler.secret import revealed
 from state import mirror
 from state.files import HostFiles
 from state.mirror import Remote, fetch
+from state.reach import HostProber
 from state.run import TOOL_LIMIT_BYTES, HostRunner, ReadError
 from state.source import Reading, read_repository
 
@@ -109,22 +112,25 @@ def local_path(where: Target) -> str:
         return mirror.local_path(where.repository or "") or str(where.config.paths.mirror)
 
 
-def dom0(config: Config) -> Dom0:
-    """This host, for real.
+def dom0(config: Config, repository: str | None = None) -> Dom0:
+    """This host, for real. `repository` is where it is fetched from, for verbs that change the host.
 
     Raises:
-        Failed: we are not root.
+        Failed: we are not root, or the repository's URL is of no kind that is used.
     """
     if os.geteuid() != 0:
         raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
-    secrets = config.paths.secrets
+    secrets, runner = config.paths.secrets, HostRunner(TOOL_LIMIT_BYTES)
+    with told():
+        server = None if repository is None else mirror.server(repository)
     return Dom0(
-        runner=HostRunner(TOOL_LIMIT_BYTES),
+        runner=runner,
         files=HostFiles(),
         disk=HostDisk(lambda text: revealed(text, secrets)),
         paths=config.paths,
         sleep=time.sleep,
         monotonic=time.monotonic,
+        safety=Safety(HostProber(), HostWatchdog(runner), config.guard_revert_s, server),
         grace_s=config.shutdown_grace_s,
     )
 

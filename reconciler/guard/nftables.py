@@ -10,11 +10,13 @@ from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
 from reconciler.guard.binding import Address, Binding, Guard
-from reconciler.guard.nftables_rules import SETS, TABLE, chain_text, chains, declarations, listed
+from reconciler.guard.nftables_rules import SETS, TABLE, UNREADABLE, chain_text, chains, declarations, listed
 from schemas.claims import eui64_link_local
 from state.nft import Features, LoadedTable, normalised_rules
 
 Elements = Mapping[str, frozenset[str]]
+# Whatever of it is loaded, and also where nothing is.
+UNLOADED = f"table {TABLE}\ndelete table {TABLE}\n"
 
 
 def elements(guard: Guard) -> Elements:
@@ -80,7 +82,7 @@ def full(guard: Guard, features: Features) -> str:
     for the first load only; later ones are deltas.
     """
     wanted = elements(guard)
-    return f"table {TABLE}\ndelete table {TABLE}\n{_table(guard, features)}" + "".join(
+    return f"{UNLOADED}{_table(guard, features)}" + "".join(
         statement("add", name, wanted[name]) for name in sorted(wanted)
     )
 
@@ -120,6 +122,39 @@ def delta(loaded: LoadedTable, guard: Guard) -> str:
     return "".join((*deletes, *adds))
 
 
+def undo_delta(loaded: LoadedTable, guard: Guard) -> str:
+    """A script that takes a delta back in one transaction, and does nothing where the delta was not loaded.
+
+    What others added meanwhile stays, such as the hotplug script's binding of a guest that has just rebooted.
+    """
+    wanted = elements(guard)
+    undone = ""
+    for each in SETS:
+        there = loaded.elements.get(each.name, frozenset())
+        comes, goes = wanted[each.name] - there, there - wanted[each.name]
+        if "interval" in each.flags and (comes or goes):
+            # An old and a new prefix may overlap, and would then not even for a moment fit beside each other.
+            undone += f"flush set {TABLE} {each.name}\n{statement('add', each.name, there)}"
+            continue
+        # A port whose verdict has changed has its key before and after; all others are made to be there first.
+        kept = {_key(member) for member in goes}
+        undone += statement("add", each.name, (member for member in comes if _key(member) not in kept))
+        undone += statement("delete", each.name, comes)
+        undone += statement("add", each.name, goes)
+    return undone
+
+
+def _key(member: str) -> str:
+    return member.partition(" : ")[0]
+
+
+def restored(listing: str) -> str:
+    """A script that puts the table back in one transaction as `nft list table` listed it, rules of others in it included."""
+    for written, shown in UNREADABLE:
+        listing = listing.replace(shown, written)
+    return f"{UNLOADED}{listing}"
+
+
 def rules_match(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
     """Whether the loaded rules are ours, unchanged."""
     return loaded.rules == normalised_rules(f"table {TABLE} {{\n{listed(guard, features)}}}\n")
@@ -136,5 +171,5 @@ def statement(verb: str, name: str, members: Iterable[str]) -> str:
     if not ordered:
         return ""
     if verb == "delete" and name == "ports":
-        ordered = [member.partition(" : ")[0] for member in ordered]
+        ordered = [_key(member) for member in ordered]
     return f"{verb} element {TABLE} {name} {{ {', '.join(ordered)} }}\n"

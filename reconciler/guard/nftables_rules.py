@@ -172,9 +172,10 @@ _GUEST_CHAINS = (
     ("solicit_router_option", _SOLICIT_ROUTER_OPTION),
 )
 # nft 1.0.6 lists these otherwise than it reads them; left, as written above, right, as listed.
-# (What it lists for AH it would not read back: it aborts on its own `ah nexthdr` behind `frag`.)
+# What it lists for AH it does not read back: it aborts on its own `ah nexthdr` behind `frag`.
+UNREADABLE = (("meta l4proto 51 @th,0,8 {", "ah nexthdr {"),)
 LISTED = (
-    ("meta l4proto 51 @th,0,8 {", "ah nexthdr {"),
+    *UNREADABLE,
     ("\t\tigmp type", "\t\tether type ip igmp type"),
     (" level warn\n", "\n"),  # the default is left out
 )

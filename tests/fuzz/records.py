@@ -259,7 +259,7 @@ def _file(data: bytes) -> object:
     if text is None:
         return None
     domu = desired({"vm01": {}}).domus[0]
-    is_of(text, domu)
+    is_of(text, domu.uuid)
     digest(masked(text, {"geheim": ("vnc",)}))
     change = file_written("/etc/xen/vm01.cfg", text, render_xl(domu), 0o644)
     plan = Plan("dom0-a", Source(REVISION), "", (change,))

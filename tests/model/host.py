@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from state.files import USERDATA
 from state.links import INTERFACES
@@ -27,6 +27,8 @@ _READS: tuple[tuple[str, ...], ...] = (
     ("xenstore-ls",),
     ("xenstore-list",),
     ("ip", "-j"),
+    ("ip", "-4"),
+    ("ip", "-6"),
     ("bridge", "-j"),
     ("nft", "-s"),
     ("nft", "-c"),
@@ -43,7 +45,10 @@ def changes_something(argv: Sequence[str]) -> bool:
 
 @dataclass(slots=True)
 class Host:
-    """Implements `state.run.Runner`. Its parts are there to be looked at, and for people and guests to act on."""
+    """Implements `state.run.Runner`. Its parts are there to be looked at, and for people and guests to act on.
+
+    `gateways` says behind which port of a bridge the gateway is.
+    """
 
     files: FileSystem
     links: Links
@@ -51,6 +56,7 @@ class Host:
     toolstack: Toolstack
     xl: Xl
     xenstore: Xenstore
+    gateways: dict[str, str] = field(default_factory=lambda: dict(BRIDGES))
 
     def run(
         self,

@@ -19,6 +19,11 @@ _RULE = re.compile(r"(?P<verb>add|insert) rule bridge (?P<table>\w+) (?P<chain>\
 _PROBE = re.compile(
     r"table bridge \w+ \{ chain c \{ type filter hook prerouting priority 0; (?P<rule>.*); \}; \}"
 )
+# As a listing has them, with the set that they are of.
+_ELEMENTS_LISTED = re.compile(r"\n\t\telements = \{(?P<members>[^}]*)\}")
+_SET_LISTED = re.compile(
+    r"\t(?:set|map) (?P<name>\w+) \{(?:(?!\n\t\}).)*?" + _ELEMENTS_LISTED.pattern, re.DOTALL
+)
 _BLOCK = re.compile(r"\t(?P<kind>set|map|chain) (?P<name>\w+) \{")
 
 Tables = dict[str, Table]
@@ -40,12 +45,10 @@ class Nftables:
                 self._probe(stdin)
             case ["list", "tables"]:
                 return Answer("".join(f"table bridge {name}\n" for name in self.tables))
-            case ["-s", "list", "table", "bridge", name]:
+            case ["-s", "list", "table", "bridge", name] | ["list", "table", "bridge", name]:
                 if name not in self.tables:
                     raise Refused(f"Error: No such file or directory\nlist table bridge {name}")
                 return Answer(self.tables[name].listing(name))
-            case ["list", "tables"]:
-                return Answer("".join(f"table bridge {name}\n" for name in self.tables))
             case ["flush", "ruleset"]:
                 self.tables = {}
             case [*words] if words and words[0] in {"add", "delete", "insert"}:
@@ -72,8 +75,9 @@ class Nftables:
     def _probe(self, script: str) -> None:
         match = _PROBE.fullmatch(script.strip())
         if match is None:
-            raise unknown("nft -c -f -", [script])
-        self._supported(match["rule"])
+            self._tables_after(script)
+        else:
+            self._supported(match["rule"])
 
     def _supported(self, rule: str) -> None:
         if "meta ibrname" in rule and not self.ibrname:
@@ -81,8 +85,11 @@ class Nftables:
 
     def _load(self, script: str) -> None:
         """One transaction: every statement, or none."""
+        self.tables = self._tables_after(script)
+
+    def _tables_after(self, script: str) -> Tables:
         tables = {name: table.copy() for name, table in self.tables.items()}
-        lines = iter(script.splitlines())
+        lines = iter(line for line in script.splitlines() if line and not line.startswith("#"))
         for line in lines:
             match = _TABLE.fullmatch(line)
             if match is None:
@@ -91,10 +98,15 @@ class Nftables:
                 block = []
                 while (inner := next(lines)) != "}":
                     block.append(inner)
-                self._block(tables.setdefault(match[1], Table()), block)
+                table = tables.setdefault(match[1], Table())
+                self._block(table, _ELEMENTS_LISTED.sub("", "\n".join(block)).splitlines())
+                # They may go to a chain that is listed behind them.
+                for found in _SET_LISTED.finditer("\n".join(block)):
+                    for member in found["members"].split(","):
+                        table.add_element(found["name"], " ".join(member.split()))
             else:
                 tables.setdefault(match[1], Table())
-        self.tables = tables
+        return tables
 
     def _statement(self, tables: Tables, line: str) -> None:
         if match := _ELEMENTS.fullmatch(line):
@@ -114,6 +126,8 @@ class Nftables:
             )
         elif match := re.fullmatch(r"flush chain bridge (\w+) (\w+)", line):
             _table(tables, match[1]).flush_chain(match[2])
+        elif match := re.fullmatch(r"flush set bridge (\w+) (\w+)", line):
+            _table(tables, match[1]).flush_set(match[2])
         elif match := re.fullmatch(r"delete table bridge (\w+)", line):
             _table(tables, match[1])
             del tables[match[1]]

@@ -54,8 +54,12 @@ class Table:
     def flush_chain(self, name: str) -> None:
         self.chains[name] = [line for line in self._chain(name)[:1] if line.startswith("type ")]
 
+    def flush_set(self, name: str) -> None:
+        self.sets[name] = replace(self._set(name), elements={})
+
     def add_rule(self, chain: str, rule: str, *, first: bool = False) -> None:
         lines = self._chain(chain)
+        rule = rule.replace("ether type ip igmp type", "igmp type")  # as nft lists it, and reads it back
         for match in _REFERENCE.finditer(_PAYLOAD.sub("", rule)):
             if match["set"] and match["set"] not in self.sets:
                 raise Refused(_NO_SUCH)

@@ -50,10 +50,13 @@ class Oracle(Seam):
     acts: int = 0
     last: str = ""
     _sight: Sight | None = None
+    _tried_from: frozenset[tuple[str, str, str]] | None = None
 
     def before(self, argv: Argv) -> Literal["do", "refuse", "skip"]:
         self.acts, self.last = self.acts + 1, " ".join(argv)
         self._sight = sight(self.host)
+        if argv[0] == "domgit:watchdog":
+            self._tried_from = self._sight.grants
         return self.inner.before(argv)
 
     def after(self, argv: Argv) -> Literal["tell", "refuse"]:
@@ -78,6 +81,8 @@ class Oracle(Seam):
             if all(spec.state == "running" for spec in word):
                 yield f"{uuid} was stopped although git does not say so"
         yield from self._opened(now.open_ports - was.open_ports)
+        if argv[0] == "nft" and now.grants == self._tried_from != was.grants:
+            return  # a change was taken back: what was there before is nobody's new grant
         for port in (was.bound_ports - now.bound_ports) & now.open_ports:
             domain, _ = owner_of(self.host, port)
             if domain is not None and domain.runs and domain.uuid in self.owned:

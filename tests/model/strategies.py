@@ -235,6 +235,7 @@ def desired_of(files: Files) -> Desired:
     return resolve(
         seen.host,
         documents(seen),
+        networks=seen.networks,
         held=seen.held,
         elsewhere=seen.elsewhere,
         diagnostics=seen.diagnostics,

@@ -32,7 +32,7 @@ def desired(**changes: str) -> Desired:
     assert fleet.valid, fleet.diagnostics
     found = view(fleet, "dom0-a")
     assert found.host is not None
-    return resolve(found.host, documents(found))
+    return resolve(found.host, documents(found), networks=found.networks)
 
 
 def vm01() -> DomU:

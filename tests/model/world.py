@@ -25,6 +25,7 @@ from state.desired import Desired
 from state.run import Completed
 from state.source import Reading
 from tests.model.host import Host, changes_something, make_host
+from tests.model.safety import Watchdogs, make_safety
 
 BY_HAND = Policy(by_hand=True, disruption="reboot")
 DAEMON = Policy(by_hand=False)
@@ -122,6 +123,10 @@ class World:
     host: Host
     seam: Seam = field(default_factory=Seam)
     policy: Policy = BY_HAND
+    watchdogs: Watchdogs = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watchdogs = Watchdogs(self.host, self.seam)
 
     @property
     def paths(self) -> Paths:
@@ -137,6 +142,7 @@ class World:
             paths=self.paths,
             sleep=toolstack.sleep,
             monotonic=lambda: toolstack.now_s,
+            safety=make_safety(self.host, self.seam, self.watchdogs),
             grace_s=GRACE_S,
             now=lambda: datetime(2030, 1, 1, tzinfo=UTC),
         )
@@ -162,9 +168,12 @@ class World:
         return ledger.load(self.paths.ledger)
 
     def twin(self, folder: Path) -> World:
-        """The same world once more, apart from the journal: what happens to one does not happen to the other."""
-        for path in (self.paths.ledger, self.paths.last_good):
-            target = folder / "state" / path.name
+        """The same world once more, apart from the journal: what happens to one does not happen to the other.
+
+        Nothing must be pending: a watchdog is not doubled.
+        """
+        for path in (self.paths.ledger, self.paths.last_good, self.paths.reverted):
+            target = folder / path.relative_to(self.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             target.unlink(missing_ok=True)
             if path.exists():

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
-from state import links, xl
+from state import links, routes, xl
 from state.nft import LIST_TABLE, LIST_TABLES, Features
 from state.xenstore import LIST_DOMAINS, LIST_VIFS
 
@@ -84,6 +84,28 @@ def take_network(situation: str) -> None:
     take(f"bridge-fdb-{IPROUTE}-{situation}.json", *links.FDB)
 
 
+def take_routes() -> None:
+    """Last of all: it changes dom0's routes."""
+    v4, v6 = routes.DEFAULTS
+
+    def take_default(situation: str) -> None:
+        take(f"ip-route-{IPROUTE}-{situation}-v4.json", *v4)
+        take(f"ip-route-{IPROUTE}-{situation}-v6.json", *v6)
+
+    take_default("one-gateway")
+    take(f"ip-route-get-{IPROUTE}-by-gateway.json", "ip", "-j", "route", "get", "192.0.2.7")
+    hops = [word for last in "17" for word in ("nexthop", "via", f"172.16.39.{last}", "dev", "xenbr0")]
+    _done("ip", "route", "replace", "default", *hops)
+    _done("ip", "-6", "route", "append", "default", "via", "fe80::1", "dev", "xenbr0")
+    take_default("two-gateways")
+    _done("ip", "-4", "route", "replace", "default", "via", "inet6", "fe80::1", "dev", "xenbr0")
+    _done("ip", "-6", "route", "replace", "unreachable", "default", "metric", "5")
+    take_default("odd")
+    _done("ip", "route", "flush", "exact", "default")
+    _done("ip", "-6", "route", "flush", "exact", "default")
+    take_default("none")
+
+
 def load(script: str) -> None:
     path = Path("/run/captures.nft")
     path.write_text(script)
@@ -96,6 +118,18 @@ def _done(*argv: str) -> None:
     done = run(*argv)
     if done.returncode != 0:
         sys.exit(f"{' '.join(argv)}: exit status {done.returncode}: {done.stderr}")
+
+
+def take_rules() -> None:
+    for situation, guard in GUARDS.items():
+        load(nftables.full(guard, FEATURES))
+        take(f"nft-list-table-{NFT}-{situation}.txt", *LIST_TABLE)
+    load("add chain bridge domgit foreign\nadd rule bridge domgit foreign ip saddr 192.0.2.1 drop\n")
+    take(f"nft-list-table-{NFT}-foreign-chain.txt", *LIST_TABLE)
+    load("add table inet filter\nadd table bridge other\n")
+    take(f"nft-tables-{NFT}-three-families.txt", *LIST_TABLES)
+    _done("iptables", "-A", "FORWARD", "-m", "physdev", "--physdev-in", "vm01", "-j", "DROP")
+    take(f"iptables-save-{IPTABLES}-one-rule.txt", "iptables-save")
 
 
 def main(_argv: Sequence[str]) -> None:
@@ -152,15 +186,8 @@ def main(_argv: Sequence[str]) -> None:
     take_error(f"error-xenstore-ls-{XEN}-no-vif-ever.txt", *LIST_VIFS)
     take_error(f"error-nft-list-table-{NFT}-no-table.txt", *LIST_TABLE)
 
-    for situation, guard in GUARDS.items():
-        load(nftables.full(guard, FEATURES))
-        take(f"nft-list-table-{NFT}-{situation}.txt", *LIST_TABLE)
-    load("add chain bridge domgit foreign\nadd rule bridge domgit foreign ip saddr 192.0.2.1 drop\n")
-    take(f"nft-list-table-{NFT}-foreign-chain.txt", *LIST_TABLE)
-    load("add table inet filter\nadd table bridge other\n")
-    take(f"nft-tables-{NFT}-three-families.txt", *LIST_TABLES)
-    _done("iptables", "-A", "FORWARD", "-m", "physdev", "--physdev-in", "vm01", "-j", "DROP")
-    take(f"iptables-save-{IPTABLES}-one-rule.txt", "iptables-save")
+    take_rules()
+    take_routes()
 
 
 if __name__ == "__main__":

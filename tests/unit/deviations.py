@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import Any
 
+from reconciler.diff import make_plan
+from reconciler.guard_limits import attempt
 from reconciler.last_good import LastGood
 from reconciler.ledger import Owned
 from reconciler.plan import Source
+from reconciler.policy import Policy
 from reconciler.reconcile import interest, wanted
 from reconciler.render_xl import config_path, render_xl
+from reconciler.reverted import Reverted
 from reconciler.scope import Situation
 from schemas.scalars import parse_rate
 from state.desired import DomU
-from state.links import FdbEntry
+from state.links import FdbEntry, Link
 from state.nft import LoadedTable
 from state.observed import Domain
+from state.routes import Route
 from state.xenstore import BackendVif
 from tests.unit.worlds import BEFORE, MIB, Words, World, desired, image, reading, settled
 
@@ -30,13 +36,21 @@ def situation(words: Words) -> Situation:
     world = settled(None if before is None else before.desired)
     domus = {domu.name: domu for domu in (*(() if before is None else before.desired.domus), *want.domus)}
     deviate(world, words.get("live") or {}, domus)
-    return Situation(
+    found = Situation(
         desired=want,
         source=replace(source, branch="main"),
         observed=world.observed(interest(want, before, world.ledger)),
         ledger=world.ledger,
         last=None if before is None else before.desired,
     )
+    return found if "reverted" not in words else _reverted(found, words["reverted"])
+
+
+def _reverted(found: Situation, why: str) -> Situation:
+    """What the guard lacks was tried, and had to be taken back."""
+    change = next(each for each in make_plan(found, Policy()).changes if each.address == "guard")
+    before = Reverted(attempt(found, change), "2026-11-27T14:40:49Z", why)
+    return replace(found, reverted=(before,))
 
 
 def deviate(world: World, words: Words, domus: Mapping[str, DomU]) -> None:
@@ -73,6 +87,27 @@ def _bridges(world: World, bridges: Mapping[str, list[str] | str]) -> None:
             world.links.pop(name)
         else:
             world.bridge(name, uplinks)
+
+
+def _routes(world: World, routes: Mapping[str, list[str]]) -> None:
+    for device, gateways in routes.items():
+        hops = gateways or ["none"]
+        world.routes += [Route(device, None if each == "none" else ip_address(each)) for each in hops]
+
+
+def _links(world: World, links: Mapping[str, Any]) -> None:
+    """Interfaces by hand: of another kind, upon others, on another bridge, or gone."""
+    for name, words in links.items():
+        world.unplug(name)
+        if words != "none":
+            if words.get("bridge") in world.links and world.links[words["bridge"]].kind == "bridge":
+                world.bridged(name, words["bridge"])
+            blank = Link(
+                name, 99, "00:00:5e:00:53:99", up=True, mtu=1500, bridge=words.get("bridge"), kind=""
+            )
+            world.links[name] = replace(
+                world.links.get(name, blank), kind=words.get("kind", ""), lower=words.get("lower")
+            )
 
 
 def _monitors(world: World, names: list[str]) -> None:
@@ -151,6 +186,8 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "holders": _holders,
     "ports": _ports,
     "bridges": _bridges,
+    "routes": _routes,
+    "links": _links,
     "monitors": _monitors,
     "stale": _stale,
     "free": _free,

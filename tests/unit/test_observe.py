@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from state import links, nft, xenstore, xl
+from state import links, nft, routes, xenstore, xl
 from state.facts import fact, ports_of, vif_ports
 from state.files import FileStat, digest
 from state.observed import (
@@ -41,6 +41,8 @@ TWO = {
     links.ADDRESSES: "ip-address-6.1.0-two-guests.json",
     links.PORTS: "bridge-link-6.1.0-one-locked.json",
     links.FDB: "bridge-fdb-6.1.0-one-locked.json",
+    routes.DEFAULTS[0]: "ip-route-6.1.0-two-gateways-v4.json",
+    routes.DEFAULTS[1]: "ip-route-6.1.0-two-gateways-v6.json",
     nft.LIST_TABLE: "nft-list-table-1.0.6-three-bindings.txt",
 }
 
@@ -108,6 +110,12 @@ def test_everything_is_read_at_once() -> None:
     assert seen.images == {"/a": FileStat("file", 1, 2, 4), "/c": None}
     assert seen.holders == {"/a": "loop0"}
     assert seen.free_memory_mib == 15360
+    assert [str(each.gateway) for each in seen.routes] == [
+        "172.16.39.1",
+        "172.16.39.7",
+        "2001:db8:39::1",
+        "fe80::1",
+    ]
     assert seen.features.ibrname
     assert seen.monitors == {"/etc/xen/vm01.cfg"}
 

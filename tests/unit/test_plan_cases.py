@@ -40,7 +40,11 @@ def met(case: Path) -> Situation:
 
 def policy(words: dict[str, Any]) -> Policy:
     said = words.get("policy") or {}
-    return Policy(by_hand=said.get("by_hand", "yes") == "yes", disruption=said.get("disruption"))
+    return Policy(
+        by_hand=said.get("by_hand", "yes") == "yes",
+        disruption=said.get("disruption"),
+        retry=said.get("retry") == "yes",
+    )
 
 
 def text_of(found: Situation, how: Policy) -> str:

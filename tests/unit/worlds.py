@@ -33,6 +33,7 @@ from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable, normalised_rules
 from state.observed import Domain, Interest, Observed, StaleStaging
 from state.resolve import resolve
+from state.routes import Route
 from state.source import Reading
 from state.xenstore import BackendVif
 from state.xl import SavedDisk, SavedDomain, SavedVif, SavedVnc
@@ -152,7 +153,12 @@ def reading(words: Words, revision: str = REVISION, subject: str = "") -> Readin
     desired = None
     if not seen.refused and seen.host is not None:
         desired = resolve(
-            seen.host, documents(seen), held=seen.held, elsewhere=seen.elsewhere, diagnostics=seen.diagnostics
+            seen.host,
+            documents(seen),
+            networks=seen.networks,
+            held=seen.held,
+            elsewhere=seen.elsewhere,
+            diagnostics=seen.diagnostics,
         )
     return Reading(
         revision=revision,
@@ -193,6 +199,7 @@ class World:
     ledger: dict[str, Owned] = field(default_factory=dict)
     foreign: dict[str, str] = field(default_factory=dict)
     addresses: list[tuple[str, str]] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
 
     def observed(self, seen: Interest) -> Observed:
         """The host as `observe` would give it, with a key for all that was asked for."""
@@ -211,6 +218,7 @@ class World:
             free_memory_mib=self.free_memory_mib,
             foreign=Foreign(dict(self.foreign)),
             addresses=tuple((interface, ip_network(text)) for interface, text in self.addresses),
+            routes=tuple(self.routes),
         )
 
     def bridge(self, name: str, uplinks: Iterable[str]) -> None:

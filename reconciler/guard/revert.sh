@@ -1,0 +1,41 @@
+#!/bin/sh
+# The watchdog of one change of the guard: takes the change back unless domgit confirms it in time.
+#
+#     revert.sh FILE.new DEADLINE         DEADLINE: seconds since boot, as /proc/uptime has them
+#
+# domgit starts it before it changes anything, and then may be killed at any moment. It needs sh and nft, nothing of
+# domgit's. The name of the file says who has it: .new nobody yet, .armed the change may be made and domgit removes the
+# file when it is confirmed, .reverting the watchdog has it and a confirmation comes too late, .reverted it is done.
+# Each step is one rename, so that exactly one of the two gets it.
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+LC_ALL=C.UTF-8
+export PATH LC_ALL
+exec </dev/null >/dev/null 2>&1
+trap '' HUP
+file=${1%.new}
+deadline=$2
+
+say() {
+    logger -t domgit -p "daemon.$1" -- "$2"
+}
+
+mv -T -- "$file.new" "$file.armed" || exit 1
+while [ -e "$file.armed" ]; do
+    read -r up _ </proc/uptime
+    if [ "${up%.*}" -lt "$deadline" ]; then
+        sleep 0.5
+        continue
+    fi
+    mv -T -- "$file.armed" "$file.reverting" || exit 0
+    for _ in 1 2 3 4 5; do
+        # A file that was cut short must not run halfway.
+        if [ "$(tail -n 1 -- "$file.reverting")" = "# end" ] && nft -f "$file.reverting"; then
+            mv -T -- "$file.reverting" "$file.reverted"
+            say warning "a change of the guard was not confirmed in time: taken back"
+            exit 0
+        fi
+        sleep 1
+    done
+    say crit "a change of the guard was not confirmed, and cannot be taken back: see $file.reverting"
+    exit 1
+done

@@ -1,0 +1,117 @@
+"""Changes of the guard that nobody has confirmed yet: a file each, with the script that takes the change back.
+
+The name of a file says who has it; see reconciler/guard/revert.sh. What follows is written whole and forced to disk
+before the change is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from reconciler.durable import remove, write_whole
+
+State = Literal["new", "armed", "reverting", "reverted"]
+STATES: tuple[State, ...] = ("new", "armed", "reverting", "reverted")
+_HEAD = "# domgit 1 "
+_END = "# end\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """What there is to know of one change: whose it is, in which boot it was made, what must answer afterwards.
+
+    `undo` is an nft script that does nothing where the change was not made.
+    """
+
+    apply: str
+    boot: str
+    time: str
+    needs: tuple[str, ...]
+    undo: str
+
+    def text(self) -> str:
+        """The file: an nft script whose first line is a comment with all the rest."""
+        about = {key: value for key, value in asdict(self).items() if key != "undo"}
+        about["digest"] = hashlib.sha256(self.undo.encode()).hexdigest()
+        return f"{_HEAD}{json.dumps(about)}\n{self.undo}{_END}"
+
+
+_ADAPTER: TypeAdapter[Pending] = TypeAdapter(Pending)
+
+
+def parse_pending(text: str) -> Pending:
+    """What a file says.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    head, _, rest = text.partition("\n")
+    undo = rest.removesuffix(_END)
+    try:
+        about = json.loads(head.removeprefix(_HEAD))
+        digest = about.pop("digest")
+        pending = _ADAPTER.validate_python({**about, "undo": undo})
+    except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as exc:
+        raise ValueError("its first line is not as it was written") from exc
+    if not text.endswith(_END) or hashlib.sha256(undo.encode()).hexdigest() != digest:
+        raise ValueError("its script is not as it was written")
+    return pending
+
+
+@dataclass(frozen=True, slots=True)
+class PendingFile:
+    """The file of one change, without its ending."""
+
+    base: Path
+
+    def at(self, state: str) -> Path:
+        """Its path in a state."""
+        return self.base.with_name(f"{self.base.name}.{state}")
+
+    def write(self, pending: Pending) -> None:
+        """Put it there, for the watchdog to take charge of."""
+        self.base.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_whole(self.at("new"), pending.text(), mode=0o600)
+
+    def confirm(self) -> bool:
+        """Take it from the watchdog for good; False when the watchdog was first."""
+        try:
+            self.at("armed").unlink()
+        except FileNotFoundError:
+            return False
+        return True
+
+    def claim(self) -> bool:
+        """Take it from the watchdog in order to revert it ourselves; False when it is not armed."""
+        try:
+            self.at("armed").rename(self.at("reverting"))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def discard(self) -> None:
+        """It is dealt with, whoever has it."""
+        for state in STATES:
+            if self.at(state).exists():
+                remove(self.at(state))
+
+    def set_aside(self, state: State) -> Path:
+        """Keep what cannot be used for a human to look at, where nobody takes it for a change any more."""
+        aside = self.at("damaged")
+        self.at(state).rename(aside)
+        return aside
+
+
+def left_behind(folder: Path) -> Iterator[tuple[PendingFile, State]]:
+    """Every file that is there, oldest first. Asked by who holds the host's lock: nobody is about to confirm any of them."""
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        for state in STATES:
+            if path.suffix == f".{state}" and not path.name.startswith("."):
+                yield PendingFile(path.with_suffix("")), state

@@ -1,0 +1,93 @@
+"""Where dom0's own packets leave it: default routes, and the way to one address. argv and parser side by side."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Any
+
+from state.run import ReadError, Runner, read
+
+# The main table. Who routes by policy has gateways that are not seen here: they are neither required nor protected.
+DEFAULTS = (("ip", "-4", "-j", "route", "show", "default"), ("ip", "-6", "-j", "route", "show", "default"))
+_TO = ("ip", "-j", "route", "get")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One next hop of a default route: `gateway` None where everything is thought to be on the link itself."""
+
+    device: str
+    gateway: IPv4Address | IPv6Address | None
+
+
+def parse_defaults(text: str) -> tuple[Route, ...]:
+    """The next hops in `ip -j route show default`, in ip's order; routes that lead nowhere are none.
+
+    Raises:
+        ReadError: not the JSON that iproute2 writes.
+
+    Source: ip-route(8), iproute2 6.1.
+    """
+    try:
+        # A route without a device is of a type that refuses (unreachable, prohibit, blackhole) or has several hops.
+        return tuple(
+            _hop(each)
+            for route in _entries(text)
+            for each in route.get("nexthops", (route,))
+            if "dev" in each and route.get("type", "unicast") == "unicast"
+        )
+    except (KeyError, TypeError, ValueError, AttributeError) as exc:
+        raise ReadError(f"ip route: an entry is not as expected: {exc!r}") from exc
+
+
+def parse_way(text: str) -> str:
+    """The device in `ip -j route get ADDRESS`.
+
+    Raises:
+        ReadError: not the JSON that iproute2 writes.
+
+    Source: ip-route(8), iproute2 6.1.
+    """
+    try:
+        return str(next(_entries(text))["dev"])
+    except (KeyError, StopIteration) as exc:
+        raise ReadError(f"ip route get: an entry is not as expected: {exc!r}") from exc
+
+
+def _hop(entry: Mapping[str, Any]) -> Route:
+    # An IPv4 route may have a gateway of IPv6 (RFC 5549), which has its own key.
+    gateway = entry["via"]["host"] if "via" in entry else entry.get("gateway")
+    return Route(str(entry["dev"]), None if gateway is None else ip_address(str(gateway)))
+
+
+def _entries(text: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        entries = json.loads(text)
+    except ValueError as exc:
+        raise ReadError("ip route: not JSON") from exc
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ReadError("ip route: not an array of objects")
+    return iter(entries)
+
+
+def read_defaults(runner: Runner) -> tuple[Route, ...]:
+    """The next hops of dom0's default routes, each once, sorted.
+
+    Raises:
+        ReadError: ip failed or printed something else.
+    """
+    found = {route for argv in DEFAULTS for route in parse_defaults(read(runner, argv))}
+    return tuple(sorted(found, key=str))
+
+
+def read_way(runner: Runner, address: IPv4Address | IPv6Address) -> str | None:
+    """The device by which packets to an address leave; None where there is no way to it.
+
+    Raises:
+        ReadError: ip does not answer, or printed something else.
+    """
+    completed = runner.run((*_TO, str(address)))
+    return parse_way(completed.stdout) if completed.rc == 0 else None
