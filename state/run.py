@@ -148,10 +148,11 @@ class HostRunner:
     ) -> Completed:
         """See Runner. A command past its deadline gets SIGTERM, then SIGKILL, with its whole process group."""
         call_id, started = next(self._ids), time.monotonic()
+        given = _given(stdin) if stdin else subprocess.DEVNULL
         try:
             process = subprocess.Popen(
                 list(argv),
-                stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+                stdin=given,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 env=dict(environment or CLEAN_ENVIRONMENT),
@@ -162,12 +163,13 @@ class HostRunner:
             raise NotInstalledError(f"{argv[0]}: {exc.strerror}") from exc
         except OSError as exc:
             raise ReadError(f"{argv[0]}: {exc.strerror}") from exc
+        finally:
+            if given != subprocess.DEVNULL:
+                os.close(given)
         if process.stdout is None or process.stderr is None:
             raise ReadError(f"{argv[0]}: no pipes")
         stdout = Bounded(process.stdout, self._limit_bytes)
         stderr = Bounded(process.stderr, self._limit_bytes)
-        if process.stdin is not None:
-            threading.Thread(target=_feed, args=(process.stdin, stdin.encode()), daemon=True).start()
         try:
             rc = process.wait(timeout_s)
         except subprocess.TimeoutExpired as exc:
@@ -192,12 +194,17 @@ class HostRunner:
         return completed
 
 
-def _feed(pipe: IO[bytes], data: bytes) -> None:
-    try:
-        pipe.write(data)
-        pipe.close()
-    except BrokenPipeError:
-        return  # the command ended without reading all; its exit status says what that meant
+def _given(text: str) -> int:
+    """A descriptor to read the text from, which is all there before the command starts.
+
+    Through a pipe, a command would get the first half of a script alone if we were killed meanwhile, and nft would load it.
+    """
+    descriptor = os.memfd_create("stdin", os.MFD_CLOEXEC)
+    data = text.encode()
+    while data:
+        data = data[os.write(descriptor, data) :]
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

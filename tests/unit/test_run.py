@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pytest
 
 from state import run as module
 from state.run import CLEAN_ENVIRONMENT, Completed, HostRunner, ReadError, read
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_a_command_tells_how_it_ended_whatever_that_is() -> None:
@@ -50,6 +53,21 @@ def test_what_is_fed_in_comes_out_also_when_it_is_more_than_a_pipe_holds() -> No
     text = "0123456789abcdef" * 20_000
 
     assert HostRunner().run(["cat"], stdin=text).stdout == text
+
+
+def test_a_command_gets_all_of_its_input_though_we_are_killed_meanwhile(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["sh", "-c", f"sleep 0.5; cat >{out}.part; mv {out}.part {out}"]
+    program = f"from state.run import HostRunner; HostRunner().run({command!r}, stdin='x' * 1_000_000)"
+    with subprocess.Popen([sys.executable, "-c", program], cwd=ROOT) as killed:
+        while not _children(killed.pid):
+            time.sleep(0.01)
+        killed.kill()
+    deadline = time.monotonic() + 20
+    while not out.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+    assert out.stat().st_size == 1_000_000
 
 
 def test_a_command_that_does_not_read_its_input_is_no_problem() -> None:
@@ -105,6 +123,10 @@ def test_a_command_that_must_succeed_gives_its_output_or_a_read_error() -> None:
 
 def test_an_ending_without_a_word_is_told_by_its_status_alone() -> None:
     assert str(Completed(("xl", "list"), 1, "", "", 1, 0.0)) == "xl list: exit status 1"
+
+
+def _children(pid: int) -> str:
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
 
 
 def _alive(pid: int) -> bool:
