@@ -158,9 +158,14 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str], sleep: Sleep 
         kind, _, rest = key.partition(":")
         wanted.setdefault(kind, []).append(rest)
     of_domains = bool(wanted.keys() & {"domain", "name", "memory", "vcpus", "staged", "vif"})
+    uuids = frozenset(
+        rest.partition(":")[0]
+        for kind in ("domain", "memory", "vcpus", "staged", "vif")
+        for rest in wanted.get(kind, ())
+    )
     network = _until_whole(lambda: links.read_network(runner, files), sleep) if "port" in wanted else None
     return Observed(
-        domains=observe_domains(runner, files, sleep)[0] if of_domains else (),
+        domains=_until_whole(lambda: _observe_domains(runner, files, uuids), sleep)[0] if of_domains else (),
         links=network.links if network is not None else {},
         ports=network.ports if network is not None else {},
         fdb=network.fdb if network is not None else (),
@@ -196,9 +201,14 @@ def _until_whole(reading: Callable[[], T], sleep: Sleep) -> T:
     return policy(reading)
 
 
-def _observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
-    rows, uuids, saved = xl.read_domains(runner)
-    vifs = xenstore.read_vifs(runner)
+def _observe_domains(
+    runner: Runner, files: Files, only: Collection[str] | None = None
+) -> tuple[tuple[Domain, ...], tuple[StaleStaging, ...]]:
+    """All domUs, with everything that is known of those in `only`: what libxl lists of each takes it milliseconds."""
+    rows, uuids = xl.read_rows(runner), xl.read_uuids(runner)
+    domids = None if only is None else sorted(domid for domid, uuid in uuids.items() if uuid in only)
+    saved = xl.read_saved(runner, domids)
+    vifs = xenstore.read_vifs(runner, domids)
     made = xenstore.read_domains(runner)
     kept = {
         (match["kind"], int(match["domid"]), match["uuid"]): f"{USERDATA}/{name}"
@@ -224,7 +234,8 @@ def _observe_domains(runner: Runner, files: Files) -> tuple[tuple[Domain, ...], 
             vifs=tuple(by_domid.get(row.domid, ())),
             staged=None if path is None else files.read_text(path),
         )
-        _check_known(domain, kept.get(("libxl-json", row.domid, uuid)))
+        if domids is None or row.domid in domids:
+            _check_known(domain, kept.get(("libxl-json", row.domid, uuid)))
         domains.append(domain)
     staged = ((path, uuid) for (kind, _, uuid), path in kept.items() if kind == "xl")
     return tuple(domains), tuple(StaleStaging(path, uuid) for path, uuid in sorted(staged))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from state.listing import lines, mac_address
@@ -24,8 +24,6 @@ _EMPTY = re.compile(rf'{_FOLDER} = ""')
 _TORN = re.compile(rf"(?:{BACKEND_VIF}[^ ]*:)?")
 _DOMID = re.compile(r"0|[1-9][0-9]{0,4}")
 _RATE = re.compile(r"(?P<credit>[0-9]{1,10}),(?P<interval>[0-9]{1,10})")
-# A folder that is not there. A xenstored that cannot be reached is "No such file or directory" as well, of another call.
-_NO_VIF_EVER = f"xenstore-ls: xs_directory ({BACKEND_VIF}): No such file or directory"
 _NO_DOMAIN_EVER = f"xenstore-list: could not list path {LIBXL}"
 
 
@@ -119,13 +117,20 @@ def read_domains(runner: Runner) -> frozenset[int]:
     return parse_domains(completed.output())
 
 
-def read_vifs(runner: Runner) -> tuple[BackendVif, ...]:
-    """The vifs of all domains; none where no domain ever had one.
+def read_vifs(runner: Runner, domids: Iterable[int] | None = None) -> tuple[BackendVif, ...]:
+    """The vifs of these domains, of all without a list; none where no such domain ever had one.
 
     Raises:
         ReadError: xenstore does not answer, or says what we do not understand.
     """
-    completed = runner.run(LIST_VIFS)
-    if completed.rc != 0 and completed.stderr.strip() == _NO_VIF_EVER and not completed.stdout:
+    paths = [BACKEND_VIF] if domids is None else [f"{BACKEND_VIF}/{domid}" for domid in domids]
+    return tuple(vif for path in paths for vif in _vifs_below(runner, path))
+
+
+def _vifs_below(runner: Runner, path: str) -> tuple[BackendVif, ...]:
+    completed = runner.run(("xenstore-ls", "-f", path))
+    # A xenstored that cannot be reached is "No such file or directory" as well, of another call.
+    never = f"xenstore-ls: xs_directory ({path}): No such file or directory"
+    if completed.rc != 0 and completed.stderr.strip() == never and not completed.stdout:
         return ()
     return parse_vifs(completed.output())

@@ -6,12 +6,12 @@ Changes nothing, except that xl itself takes and removes its lock files while it
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from state.listing import Entry, lines, parse_entries
-from state.run import ReadError, Runner, read
+from state.run import ReadError, Runner, TornError, read
 
 # xl hangs for ever when xenstored does; a list of 1,000 domUs takes well under a second.
 LIST_TIMEOUT_S = 15.0
@@ -299,16 +299,40 @@ def _mib(text: str) -> int:
     return int(text)
 
 
-def read_domains(
-    runner: Runner,
-) -> tuple[tuple[DomainRow, ...], Mapping[int, str], Mapping[int, SavedDomain]]:
-    """The rows, uuids and saved configurations of all domUs.
+def read_rows(runner: Runner) -> tuple[DomainRow, ...]:
+    """All domUs as the hypervisor has them.
 
     Raises:
+        ReadError: the command failed or printed something else.
+    """
+    return parse_list(read(runner, LIST, timeout_s=LIST_TIMEOUT_S))
+
+
+def read_uuids(runner: Runner) -> Mapping[int, str]:
+    """Their uuids by domid.
+
+    Raises:
+        ReadError: the command failed or printed something else.
+    """
+    return parse_vm_list(read(runner, VM_LIST, timeout_s=LIST_TIMEOUT_S))
+
+
+def read_saved(runner: Runner, domids: Iterable[int] | None = None) -> Mapping[int, SavedDomain]:
+    """The saved configurations of these domains, of all without a list.
+
+    Raises:
+        TornError: one of these is gone.
         ReadError: a command failed or printed something else.
     """
-    return (
-        parse_list(read(runner, LIST, timeout_s=LIST_TIMEOUT_S)),
-        parse_vm_list(read(runner, VM_LIST, timeout_s=LIST_TIMEOUT_S)),
-        parse_list_long(read(runner, LIST_LONG, timeout_s=LIST_TIMEOUT_S)),
-    )
+    if domids is None:
+        return parse_list_long(read(runner, LIST_LONG, timeout_s=LIST_TIMEOUT_S))
+    found: dict[int, SavedDomain] = {}
+    for domid in domids:
+        completed = runner.run((*LIST_LONG, str(domid)), timeout_s=LIST_TIMEOUT_S)
+        if completed.rc != 0 and completed.stderr.strip() == f"Error: Domain '{domid}' does not exist.":
+            raise TornError(f"xl list --long: domain {domid} went while it was read")
+        listed = parse_list_long(completed.output())
+        if not {*listed} <= {domid}:
+            raise ReadError(f"xl list --long {domid}: lists {', '.join(map(str, listed))}")
+        found |= listed
+    return found

@@ -13,6 +13,10 @@ from reconciler import hotplug
 from reconciler.guard import nftables, port_lock
 from reconciler.render_xl import render_xl
 from state.nft import probe_features
+from state.observed import observe_for
+from state.run import TornError
+from state.xenstore import read_vifs
+from state.xl import read_saved
 from tests.model.places import Place, domain_of, seen
 from tests.model.subjects import (
     FIRST,
@@ -47,6 +51,24 @@ def test_a_created_domain_is_listed_with_what_it_was_given(guarded: Place) -> No
     ]
     assert "/etc/xen/vm01.cfg" in seen(guarded).monitors
     assert "/srv/xen/images/vm01.img" in guarded.files.holders(["/srv/xen/images/vm01.img"])
+
+
+def test_one_domain_alone_is_read_as_among_all_others(guarded: Place) -> None:
+    assert run(guarded, "xl", "create", "-q", "-f", "/etc/xen/vm02.cfg") == 0
+    guarded.wait(lambda: all(each.vifs and each.saved for each in seen(guarded).domains), "both up")
+    both = seen(guarded)
+
+    alone = observe_for(guarded.runner, guarded.files, [f"memory:{vm01().uuid}", "name:vm02"])
+
+    assert alone.by_uuid[vm01().uuid] == both.by_uuid[vm01().uuid]
+    assert [(each.domid, each.uuid, each.name) for each in alone.domains] == [
+        (each.domid, each.uuid, each.name) for each in both.domains
+    ]
+    assert [each.saved is None for each in alone.domains] == [False, True]
+    domid = both.domains[-1].domid + 1
+    assert read_vifs(guarded.runner, [domid]) == ()
+    with pytest.raises(TornError):
+        read_saved(guarded.runner, [domid])
 
 
 def test_a_port_comes_up_locked_to_its_mac(guarded: Place) -> None:

@@ -28,6 +28,12 @@ class Xenstore:
                 if not lines:
                     raise Refused(f"xenstore-ls: xs_directory ({BACKEND}): No such file or directory")
                 return Answer("".join(lines))
+            case "xenstore-ls", ["-f", path] if path.startswith(f"{BACKEND}/"):
+                domain = self.toolstack.domains.get(int(path.rpartition("/")[2]))
+                if domain is None or not domain.nics:
+                    raise Refused(f"xenstore-ls: xs_directory ({path}): No such file or directory")
+                # What it was asked about itself is not in the list.
+                return Answer("".join([*_domain(domain)][1:]))
             case "xenstore-list", ["/libxl"]:
                 # libxl forgets a domain that it tears down before the hypervisor does.
                 made = [domid for domid, each in sorted(self.toolstack.domains.items()) if not each.dying]

@@ -42,6 +42,8 @@ class Xl:
             case ["create", "-q", "-f", path]:
                 self.toolstack.create(self._config(path), path)
                 return Answer()
+            case ["list", "--long", domid]:
+                return Answer(self._listed_long(int(domid)))
             case [verb, domid, *rest] if verb in _ON_A_DOMAIN:
                 self._act(verb, domid, rest)
                 return Answer()
@@ -99,6 +101,12 @@ class Xl:
         }
         known = [listed(each) for each in self._by_domid() if not each.dying and not each.half]
         return json.dumps([dom0, *known]) + "\n"  # the real one indents, which the C encoder cannot
+
+    def _listed_long(self, domid: int) -> str:
+        domain = self.toolstack.domains.get(domid)
+        if domain is None:
+            raise Refused(f"Error: Domain '{domid}' does not exist.")
+        return json.dumps([] if domain.dying or domain.half else [listed(domain)]) + "\n"
 
     def _info(self) -> str:
         values: Mapping[str, object] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
@@ -88,7 +89,17 @@ class Tools(Machine):
             return Completed(command, 1, "", self.errors[command], 1, 0.0)
         if command == nft.PROBE:
             return Completed(command, 0, "", "", 1, 0.0)
-        return Completed(command, 0, self.printed.get(command, ""), "", 1, 0.0)
+        return Completed(command, 0, self.printed.get(command) or self._of_one(command), "", 1, 0.0)
+
+    def _of_one(self, command: tuple[str, ...]) -> str:
+        """What is said of one domain when it is asked about alone: its part of the whole."""
+        if command[:-1] == xl.LIST_LONG:
+            entries = json.loads(self.printed[xl.LIST_LONG])
+            return json.dumps([each for each in entries if each["domid"] == int(command[-1])])
+        if command[:-1] == xenstore.LIST_VIFS[:-1]:
+            lines = self.printed[xenstore.LIST_VIFS].splitlines(keepends=True)
+            return "".join(line for line in lines if line.startswith(f"{command[-1]}/"))
+        return ""
 
 
 def drawer() -> Drawer:
@@ -200,7 +211,7 @@ def test_the_digest_follows_what_plans_are_made_from() -> None:
     ("key", "tools"),
     [
         (f"domain:{VM01}", {"xl", "xenstore-ls", "xenstore-list"}),
-        ("name:vm01", {"xl", "xenstore-ls", "xenstore-list"}),
+        ("name:vm01", {"xl", "xenstore-list"}),
         (f"vif:{VM01}:0", {"xl", "xenstore-ls", "xenstore-list"}),
         ("port:vm01", {"bridge", "ip"}),
         ("guard", {"nft"}),
