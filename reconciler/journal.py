@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,18 @@ class Journal:
             previous = parsed[1]
             yield parsed[2]
 
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Around whatever looks into records: they may be of another version, whose chain is as good as ours.
+
+        Raises:
+            JournalError: one has not what this version writes into it.
+        """
+        try:
+            yield
+        except (KeyError, TypeError, AttributeError) as exc:
+            raise JournalError(f"{self.path}: not the records of this version: {exc!r:.300}") from exc
+
 
 def _chain(previous: str, payload: str) -> str:
     return hashlib.sha256(f"{previous} {payload}".encode()).hexdigest()
@@ -84,9 +97,10 @@ def _parse(line: bytes) -> tuple[str, str, Record] | None:
     try:
         previous, digest, payload = line.decode().split(" ", 2)
         record = json.loads(payload)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
-    return (previous, digest, record) if _chain(previous, payload) == digest else None
+    whole = isinstance(record, dict) and _chain(previous, payload) == digest
+    return (previous, digest, record) if whole else None
 
 
 def _last(descriptor: int) -> tuple[str, int]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reconciler.durable import write_whole
 from reconciler.plan import Source
 from reconciler.scope import Scope
+from reconciler.sealed import opened, sealed
 from state.desired import Desired, DomU, Host
 from state.run import ReadError
 
@@ -19,6 +19,8 @@ from state.run import ReadError
 @dataclass(frozen=True, slots=True)
 class LastGood:
     """A desired state and the commit it came from."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
     source: Source
     desired: Desired
@@ -34,20 +36,22 @@ def load(path: Path) -> LastGood | None:
         ReadError: the file is damaged, so that nothing can be told of drift or of orphans' addresses.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as exc:
         raise ReadError(f"{path}: {exc.strerror}") from exc
     try:
-        return _ADAPTER.validate_json(text)
+        return _ADAPTER.validate_json(opened(data), strict=True)
     except ValidationError as exc:
         raise ReadError(f"{path}: damaged: {exc.error_count()} values are not what was written") from exc
+    except ValueError as exc:
+        raise ReadError(f"{path}: damaged: {exc}") from exc
 
 
 def save(path: Path, last: LastGood) -> None:
     """Write it, whole and durable."""
-    write_whole(path, json.dumps(_ADAPTER.dump_python(last, mode="json"), indent=1) + "\n", mode=0o600)
+    write_whole(path, sealed(_ADAPTER.dump_python(last, mode="json")), mode=0o600)
 
 
 def advanced(

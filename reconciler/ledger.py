@@ -9,8 +9,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from reconciler.durable import write_whole
+from reconciler.sealed import opened, sealed
 from state.run import ReadError
 
 FORMAT = 1
@@ -42,24 +44,40 @@ def load(path: Path) -> Ledger:
         ReadError: it is damaged, or a newer version wrote it: nothing is then known to be ours.
     """
     try:
-        text = path.read_text()
+        data = path.read_bytes()
     except FileNotFoundError:
         return {}
     except OSError as exc:
         raise ReadError(f"{path}: {exc.strerror}") from exc
     try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise ReadError(f"{path}: written in format {content['format']}, this version reads {FORMAT}")
-        return {uuid: Owned(**entry) for uuid, entry in content["owned"].items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as exc:
-        raise ReadError(f"{path}: damaged ({exc!r})") from exc
+        return _parsed(opened(data), path)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+        raise ReadError(f"{path}: damaged ({exc!r:.300})") from exc
+
+
+def _parsed(data: bytes, path: Path) -> Ledger:
+    content = json.loads(data)
+    if content["format"] != FORMAT:
+        raise ReadError(f"{path}: written in format {content['format']!r:.80}, this version reads {FORMAT}")
+    if content.keys() != {"format", "owned"}:
+        raise ValueError(f"unknown keys beside format and owned: {sorted(content)!r:.200}")
+    return {uuid: _owned(entry) for uuid, entry in content["owned"].items()}
+
+
+def _owned(entry: dict[str, Any]) -> Owned:
+    owned = Owned(**entry)
+    texts = [owned.name, *owned.disks, *owned.disks.values()]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(f"a name, a path or an identity is no text in {entry!r:.200}")
+    if not (isinstance(owned.powered_off, bool) and isinstance(owned.protect, bool)):
+        raise TypeError(f"powered_off or protect is neither true nor false in {entry!r:.200}")
+    return owned
 
 
 def save(path: Path, ledger: Ledger) -> None:
     """Write the ledger, whole and durable."""
     content = {"format": FORMAT, "owned": {uuid: asdict(owned) for uuid, owned in sorted(ledger.items())}}
-    write_whole(path, json.dumps(content, indent=1, sort_keys=True) + "\n", mode=0o600)
+    write_whole(path, sealed(content), mode=0o600)
 
 
 def remember(ledger: Ledger, uuid: str, fact: str, value: str) -> Ledger:

@@ -26,7 +26,7 @@ def only_writer(lock: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            holder = os.pread(descriptor, 20, 0).decode().strip() or "?"
+            holder = os.pread(descriptor, 20, 0).decode("ascii", "replace").strip() or "?"
             raise BusyError(f"{lock} is held by process {holder}") from exc
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)

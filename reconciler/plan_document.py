@@ -154,6 +154,15 @@ def parse_document(text: str) -> Document:
         raise ValueError("no plan: nested too deep") from exc
     except ValueError as exc:
         raise ValueError(f"no plan: {exc}") from exc
+    return checked_document(document)
+
+
+def checked_document(document: Any) -> Document:
+    """A document from a file or from the journal, as it was made.
+
+    Raises:
+        ValueError: it is none, is of another major version, or was changed since it was made.
+    """
     version = document.get("format_version") if isinstance(document, dict) else None
     if isinstance(version, str) and version.split(".")[0] != FORMAT_VERSION.split(".", maxsplit=1)[0]:
         raise ValueError(f"format {version} (expected 1.x)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from reconciler.plan import Summary
@@ -30,7 +31,7 @@ def last_line(document: Document) -> str:
         return f"Nothing to do. {document['host']['name']} stays as last applied where errors hold it back."
     if not changes:
         return f"No changes. {document['host']['name']} matches {revision_text(document)}."
-    return str(Summary(**document["summary"]))
+    return str(Summary(**{each.name: document["summary"][each.name] for each in fields(Summary)}))
 
 
 def revision_text(document: Document) -> str:
@@ -84,7 +85,7 @@ def _change_lines(change: Document) -> Iterator[str]:
         if before.get(key) != after.get(key):
             yield f"        {key}: {_value(before, key)} -> {_value(after, key)}"
     for argv in change["commands"] if change["blocked"] is None else []:
-        if argv[0] == "domgit:remember":
+        if argv[:1] == ["domgit:remember"]:
             continue  # a note to ourselves is no news to a reviewer; the JSON has it
         yield f"        $ {' '.join(argv)}"
 

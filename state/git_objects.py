@@ -25,9 +25,10 @@ from state.yaml_reader import FILE_LIMIT_BYTES
 # A branch, a tag, a commit id, or one of their ancestors (`main~2`); never a search or the reflog.
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}([~^][0-9]{0,4}){0,4}", re.ASCII)
 _TREE_LINE = re.compile(
-    rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40,64}) +(?P<size>[0-9]+|-)\t(?P<path>.*)",
+    rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40}|[0-9a-f]{64}) +(?P<size>[0-9]{1,18}|-)\t(?P<path>.+)",
     re.DOTALL,
 )
+_BLOB_HEADER = re.compile(rb"(?P<sha>[0-9a-f]{40,64}) blob (?P<size>[0-9]{1,18})\n")
 _FORMAT = "%H%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
 
 
@@ -135,9 +136,13 @@ def _words(exc: git.CommandError) -> str:
 
 def _listing(repo: git.Repo, revision: str) -> Listing:
     sha = _commit_id(repo, revision)
-    commit_id, parents, author, committer, when, subject = _text(
+    said = _text(
         repo, ["git", "log", "-1", "--no-show-signature", f"--format={_FORMAT}", "--end-of-options", sha]
-    ).split("\0")
+    )
+    parts = said.split("\0")
+    if len(parts) != _FORMAT.count("%x00") + 1:
+        raise GitError(f"git log: cannot read {said[:80]!r}")
+    commit_id, parents, author, committer, when, subject = parts
     commit = Commit(commit_id, tuple(parents.split()), author, committer, when, subject.strip())
     listing = _bytes(
         repo, ["git", "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
@@ -219,6 +224,8 @@ def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
                 )
             )
             continue
+        if match["size"] == b"-":
+            raise GitError(f"git ls-tree: {path} is a file without a size")
         size = int(match["size"])
         total += size
         if size > FILE_LIMIT_BYTES:
@@ -239,13 +246,14 @@ def _blobs(repo: git.Repo, blobs: Collection[str]) -> Mapping[str, bytes]:
     contents = {}
     position = 0
     for blob in blobs:
-        end = answer.index(b"\n", position)
-        header = answer[position:end].decode().split(" ")
-        if header[:2] != [blob, "blob"]:
-            raise GitError(f"git cat-file: {' '.join(header)[:100]} instead of {blob}")
-        size = int(header[2])
-        contents[blob] = answer[end + 1 : end + 1 + size]
-        position = end + 1 + size + 1
+        header = _BLOB_HEADER.match(answer, position)
+        if header is None or header["sha"].decode() != blob:
+            raise GitError(f"git cat-file: {answer[position : position + 100]!r} instead of {blob}")
+        end = header.end() + int(header["size"])
+        if answer[end : end + 1] != b"\n":
+            raise GitError(f"git cat-file: {blob} was cut, or is followed by something else")
+        contents[blob] = answer[header.end() : end]
+        position = end + 1
     return contents
 
 

@@ -14,7 +14,7 @@ import stat
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -31,6 +31,7 @@ _SCP_LIKE = re.compile(
     r"(?:[A-Za-z0-9._-]+@)?[A-Za-z0-9][A-Za-z0-9.-]*:(?!//|:)[A-Za-z0-9~/_][A-Za-z0-9~/._-]*", re.ASCII
 )
 _BRANCH = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}", re.ASCII)
+_COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
 _FETCH_CONFIGURATION = {
     "protocol.ssh.allow": "always",
     "protocol.https.allow": "always",
@@ -87,10 +88,13 @@ def local_path(url: str) -> str | None:
             in the URL.
     """
     if url.startswith("file://"):
-        parts = urlsplit(url)
+        parts = _split(url)
         if parts.netloc not in {"", "localhost"}:
             raise ReadError(f"{url!r}: a file on another machine (expected file:///PATH)")
-        return unquote(parts.path)
+        path = unquote(parts.path)
+        if not path.isprintable():
+            raise ReadError(f"{url[:200]!r} is no repository")
+        return path
     if not (url.isascii() and url.isprintable()):
         raise ReadError(f"{url[:200]!r} is no repository")  # urlsplit drops line ends, git does not
     if "://" in url:
@@ -119,8 +123,15 @@ def server(url: str) -> tuple[str, int] | None:
     return parts.hostname or "", parts.port or _PORTS[parts.scheme]
 
 
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError as exc:
+        raise ReadError(f"{url[:200]!r} is no repository: {exc}") from exc
+
+
 def _check_remote(url: str) -> None:
-    parts = urlsplit(url)
+    parts = _split(url)
     if parts.scheme not in {"ssh", "https"}:
         raise ReadError(f"{parts.scheme}://: never used (expected ssh:// or https://)")
     if parts.password is not None or (parts.scheme == "https" and parts.username is not None):
@@ -180,10 +191,16 @@ def _attempt(runner: Runner, prefix: list[str], remote: Remote) -> Fetched:
         answer = json.loads(completed.stdout)
         if "error" in answer:
             kind = _BusyError if answer["transient"] else ReadError
-            raise kind(f"fetching {remote.url}: {answer['error']}")
-        return Fetched(str(answer["revision"]), bool(answer["changed"]))
-    except (KeyError, TypeError, ValueError) as exc:
+            raise kind(f"fetching {remote.url}: {answer['error']!s:.500}")
+        return _fetched(answer["revision"], changed=answer["changed"])
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
         raise ReadError(f"fetching {remote.url}: the fetcher's answer cannot be read") from exc
+
+
+def _fetched(revision: str, *, changed: bool) -> Fetched:
+    if _COMMIT_ID.fullmatch(revision) is None or not isinstance(changed, bool):
+        raise ValueError(f"{revision!r:.80} is no commit, or {changed!r:.80} no truth value")
+    return Fetched(revision, changed)
 
 
 def _ssh(remote: Remote) -> str:

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import ValidationError
-
 from schemas.address import Address, parse_address
 from schemas.claims import Claimant, check_claims, claims_of, shared_storage
 from schemas.diagnostic import Diagnostic
@@ -22,7 +20,7 @@ from schemas.tree import Tree
 from state.desired import Desired
 from state.resolve import resolve
 from state.run import ReadError, Runner
-from state.spec_child import Request, ask, diagnostics, verdict
+from state.spec_child import Request, ask, diagnostics, text, texts, verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,49 +77,49 @@ def read_repository(
     """
     request = Request(repository, revision, host, applied, learn=memory is not None)
     answer = ask(runner, request, memory or "")
-    reading = _reading(answer, host)
-    return reading if memory is None else replace(reading, memory=_remembered(answer, memory))
+    try:
+        reading = _reading(answer, host)
+        return reading if memory is None else replace(reading, memory=_remembered(answer, memory))
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
+        raise ReadError(f"the reader handed over what no repository can say: {exc!r:.500}") from exc
 
 
 def _remembered(answer: Mapping[str, Any], memory: str) -> str:
     """What was known before, without what is outdated, and with what was learnt; lines by the file they begin with."""
     lines = {line.partition("\t")[0]: line for line in memory.splitlines()}
-    for file in answer["outdated"]:
-        lines.pop(str(file), None)
-    lines |= {str(line).partition("\t")[0]: str(line) for line in answer["learnt"]}
+    for file in texts(answer["outdated"]):
+        lines.pop(file, None)
+    lines |= {line.partition("\t")[0]: line for line in texts(answer["learnt"])}
     return "\n".join(lines.values())
 
 
 def _reading(answer: Mapping[str, Any], host: str | None) -> Reading:
-    try:
-        source, seen, whole = answer["source"], answer["view"], verdict(answer)
-        desired: Desired | None = None
-        networks: tuple[Network, ...] = ()
-        refused = False
-        if seen is not None:
-            refused = bool(seen["refused"])
-            networks = tuple(Network.model_validate(each) for each in seen["networks"])
-            if not refused:
-                desired = _desired(seen, networks, str(host))
-        return Reading(
-            revision=_revision(source["revision"]),
-            author=_printable(source["author"]),
-            committer=_printable(source["committer"]),
-            subject=_printable(source["subject"]),
-            taken=_taken(answer["taken"]),
-            descends=None if source["descends"] is None else bool(source["descends"]),
-            committed_at=_printable(source["committed_at"]),
-            files=whole.files,
-            hosts=whole.hosts,
-            valid=whole.valid,
-            diagnostics=whole.diagnostics if seen is None else diagnostics(seen["diagnostics"]),
-            desired=desired,
-            networks=networks,
-            refused=refused,
-            parents=tuple(source["parents"]),
-        )
-    except (KeyError, TypeError, ValueError, ValidationError) as exc:
-        raise ReadError(f"the reader handed over what no repository can say: {exc!r}") from exc
+    source, seen, whole = answer["source"], answer["view"], verdict(answer)
+    desired: Desired | None = None
+    networks: tuple[Network, ...] = ()
+    refused = False
+    if seen is not None:
+        refused = bool(seen["refused"])
+        networks = tuple(Network.model_validate(each) for each in seen["networks"])
+        if not refused:
+            desired = _desired(seen, networks, str(host))
+    return Reading(
+        revision=_revision(source["revision"]),
+        author=_printable(source["author"]),
+        committer=_printable(source["committer"]),
+        subject=_printable(source["subject"]),
+        taken=_taken(answer["taken"]),
+        descends=None if source["descends"] is None else bool(source["descends"]),
+        committed_at=_printable(source["committed_at"]),
+        files=whole.files,
+        hosts=whole.hosts,
+        valid=whole.valid,
+        diagnostics=whole.diagnostics if seen is None else diagnostics(seen["diagnostics"]),
+        desired=desired,
+        networks=networks,
+        refused=refused,
+        parents=texts(source["parents"]),
+    )
 
 
 def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) -> Desired:
@@ -129,7 +127,7 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     host = Host.model_validate(seen["host"])
     if host.metadata.name != name:
         raise ReadError(f"the reader handed over host {host.metadata.name!r} instead of {name!r}")
-    documents = [(DomU.model_validate_json(each["document"]), str(each["file"])) for each in seen["domus"]]
+    documents = [(DomU.model_validate_json(each["document"]), text(each["file"])) for each in seen["domus"]]
     for document, file in documents:
         if file != f"hosts/{name}/domus/{document.metadata.name}.yaml":
             raise ReadError(f"the reader handed over {document.metadata.name!r} as {file!r}")
@@ -148,8 +146,8 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
         host,
         documents,
         networks=networks,
-        held=tuple(str(each) for each in seen["held"]),
-        elsewhere={str(uuid): str(other) for uuid, other in seen["elsewhere"].items()},
+        held=texts(seen["held"]),
+        elsewhere={text(uuid): text(other) for uuid, other in seen["elsewhere"].items()},
         diagnostics=diagnostics(seen["diagnostics"]),
     )
 
@@ -158,22 +156,22 @@ def _taken(answer: Mapping[str, Any] | None) -> Taken | None:
     if answer is None:
         return None
     return Taken(
-        names=frozenset(str(each).casefold() for each in answer["names"]),
-        macs=frozenset(answer["macs"]),
-        addresses=tuple(parse_address(each) for each in answer["addresses"]),
-        vif_names=frozenset(answer["vif_names"]),
-        roots={str(host): tuple(roots) for host, roots in answer["roots"].items()},
-        profiles={str(name): frozenset(keys) for name, keys in answer["profiles"].items()},
+        names=frozenset(each.casefold() for each in texts(answer["names"])),
+        macs=frozenset(texts(answer["macs"])),
+        addresses=tuple(parse_address(each) for each in texts(answer["addresses"])),
+        vif_names=frozenset(texts(answer["vif_names"])),
+        roots={text(host): texts(roots) for host, roots in answer["roots"].items()},
+        profiles={text(name): frozenset(texts(keys)) for name, keys in answer["profiles"].items()},
     )
 
 
 def _revision(value: object) -> str:
-    text = str(value)
-    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}|worktree:[0-9a-f]{64}", text, re.ASCII) is None:
-        raise ValueError(f"{text[:80]!r} is no revision")
-    return text
+    revision = text(value)
+    if re.fullmatch(r"[0-9a-f]{40}|[0-9a-f]{64}|worktree:[0-9a-f]{64}", revision, re.ASCII) is None:
+        raise ValueError(f"{revision[:80]!r} is no revision")
+    return revision
 
 
 def _printable(value: object) -> str:
     """A committer's text without what a terminal would act on."""
-    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in str(value)[:1000])
+    return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text(value)[:1000])

@@ -74,8 +74,8 @@ def check_repository(runner: Runner, *, repository: str, revision: str | None) -
     answer = ask(runner, Request(repository, revision))
     try:
         return verdict(answer)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise ReadError(f"the reader handed over what no repository can say: {exc!r}") from exc
+    except (KeyError, TypeError, ValueError, RecursionError) as exc:
+        raise ReadError(f"the reader handed over what no repository can say: {exc!r:.500}") from exc
 
 
 def verdict(answer: Mapping[str, Any]) -> Verdict:
@@ -85,16 +85,68 @@ def verdict(answer: Mapping[str, Any]) -> Verdict:
         KeyError, TypeError, ValueError: the answer is not of the agreed shape.
     """
     return Verdict(
-        files=int(answer["files"]),
-        hosts=tuple(answer["hosts"]),
+        files=number(answer["files"]),
+        hosts=texts(answer["hosts"]),
         valid=bool(answer["valid"]),
         diagnostics=diagnostics(answer["diagnostics"]),
     )
 
 
 def diagnostics(rows: list[list[Any]]) -> tuple[Diagnostic, ...]:
-    """Diagnostics as the child writes them, one list of fields each."""
-    return tuple(Diagnostic(*row) for row in rows)
+    """Diagnostics as the child writes them, one list of fields each.
+
+    Raises:
+        TypeError, ValueError: they are not of the agreed shape.
+    """
+    return tuple(_diagnostic(*row) for row in rows)
+
+
+def _diagnostic(*row: Any) -> Diagnostic:
+    file, line, column, code, message, address, severity = row
+    if severity not in {"error", "warning"}:
+        raise ValueError(f"{severity!r:.80} is no severity")
+    return Diagnostic(
+        file=None if file is None else text(file),
+        line=None if line is None else number(line),
+        column=None if column is None else number(column),
+        code=text(code),
+        message=text(message),
+        address=None if address is None else text(address),
+        severity=severity,
+    )
+
+
+def text(value: object) -> str:
+    """A text of an answer.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.80} is no text")
+    return value
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of texts in an answer.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(value, list):
+        raise TypeError(f"{value!r:.80} is no list")
+    return tuple(text(each) for each in value)
+
+
+def number(value: object) -> int:
+    """A whole number of an answer.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if type(value) is not int:
+        raise TypeError(f"{value!r:.80} is no number")
+    return value
 
 
 def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]:
@@ -121,11 +173,13 @@ def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]
         )
     try:
         answer = json.loads(completed.stdout)
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         raise ReadError(f"reading {repository}: the reader's answer is no JSON") from exc
+    if not isinstance(answer, dict):
+        raise ReadError(f"reading {repository}: the reader's answer is no object")
     if "error" in answer:
         raise ReadError(f"{repository}: {answer['error']}")
-    return dict(answer)
+    return answer
 
 
 def git_environment(

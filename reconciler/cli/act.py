@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from reconciler.cli.plan import with_branch
 from reconciler.daemon import Daemon, Watched
 from reconciler.journal import Journal
 from reconciler.plan import Plan
-from reconciler.plan_document import Document, parse_document, plan_document
+from reconciler.plan_document import Document, checked_document, parse_document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
 from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back
@@ -66,19 +67,23 @@ def _revision(reviewed: Document, where: Target) -> str | None:
     return "WORKTREE" if revision.startswith("worktree:") else where.revision or revision
 
 
+def is_file(name: str) -> bool:
+    """Whether a plan's name is that of a file; one that no file can have is none."""
+    return os.path.isfile(name)  # noqa: PTH113  # Path.is_file raises for a name that is too long
+
+
 def load_plan(name: str, journal: Journal) -> Document:
     """A plan from a file, or from the journal by a unique prefix of its id.
 
     Raises:
         Failed: there is none, or several.
     """
-    path = Path(name)
-    if path.is_file():
+    if is_file(name):
         try:
-            return parse_document(path.read_text(encoding="utf-8"))
-        except ValueError as exc:
+            return parse_document(Path(name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as exc:
             raise Failed(f"{name}: {exc}") from exc
-    with told():
+    with told(), journal.understood():
         found = {
             record["document"]["plan_id"]: record["document"]
             for record in journal.records()
@@ -92,7 +97,10 @@ def load_plan(name: str, journal: Journal) -> Document:
         raise Failed(
             f"{name}: {'no such plan' if not found else f'{len(found)} plans start so'} (expected a file or a plan id from `domgit history`)"
         )
-    return dict(next(iter(found.values())))
+    try:
+        return checked_document(next(iter(found.values())))
+    except ValueError as exc:
+        raise Failed(f"{name}: {exc}") from exc
 
 
 def shown(plan: Plan, machine: Dom0, where: Target) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from reconciler import FORMAT_VERSION
-from reconciler.cli.act import load_plan
+from reconciler.cli.act import is_file, load_plan
 from reconciler.cli.machine import dom0, read, told
 from reconciler.cli.options import Target, target, target_options
 from reconciler.cli.output import Failed, say
@@ -193,7 +193,7 @@ def _live(domain: Any) -> str:
 def history_command(config_path: Path | None, as_json: bool) -> None:
     """List every plan that was applied, newest last."""
     journal = Journal(target(config_path, None, None, None).config.paths.journal)
-    with told():
+    with told(), journal.understood():
         applied = _applied(journal)
     if as_json:
         say(json.dumps({"format_version": FORMAT_VERSION, "applied": list(applied.values())}, indent=2))
@@ -246,8 +246,8 @@ def show_command(plan_name: str, config_path: Path | None, as_json: bool) -> Non
     """Reprint a plan as it was, with who approved it and how every command ended. Needs no root for a file."""
     journal = Journal(target(config_path, None, None, None).config.paths.journal)
     document = load_plan(plan_name, journal)
-    with told():
-        records = [] if Path(plan_name).is_file() else [*_records_of(journal, document["plan_id"])]
+    with told(), journal.understood():
+        records = [] if is_file(plan_name) else [*_records_of(journal, document["plan_id"])]
     if as_json:
         say(json.dumps({**document, "journal": records}, indent=2))
         return

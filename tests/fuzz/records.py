@@ -123,12 +123,12 @@ def _journal(data: bytes) -> object:
     """Read as `history` and `show` do, then written to as `apply` does: what was there stays there."""
     journal = Journal(_at("journal", data))
     records = [*journal.records()]
-    _applied(journal)
-    for record in records:
-        if record["type"] == "plan":
-            [*_records_of(journal, record["document"]["plan_id"])]
+    with journal.understood():
+        _applied(journal)
+        for plan_id in [record["document"]["plan_id"] for record in records if record["type"] == "plan"]:
+            [*_records_of(journal, plan_id)]
             with suppress(Failed):
-                load_plan(str(record["apply"]), journal)
+                plan_text(load_plan(plan_id, journal))
     journal.append({"type": "end"})
     demand(
         [*journal.records()] == [*records, {"type": "end"}], "what was appended is not behind what was there"

@@ -313,7 +313,9 @@ _URLS = (
 
 
 def _url(data: bytes) -> object:
-    return mirror.local_path(data.decode("utf-8", "surrogateescape"))
+    folder = mirror.local_path(data.decode("utf-8", "surrogateescape"))
+    demand(folder is None or "\0" not in folder, "a path that no kernel takes")
+    return folder
 
 
 def targets() -> tuple[Target, ...]:
