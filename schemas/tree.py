@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,6 +12,7 @@ from schemas.diagnostic import Diagnostic
 
 Path = tuple[str | int, ...]
 Places = Mapping[Path, tuple[int, int]]
+_WORD = re.compile(r"[A-Za-z0-9_./-]{1,60}")
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,12 @@ def merge(profile: Any, domu: Any) -> Any:
 
 
 def dotted(path: Path) -> str:
-    """A path as people write it: `vifs[0].bridge`."""
+    """A path as people write it: `vifs[0].bridge`; a key that is no word is quoted, one of several lines above all."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            word = part if _WORD.fullmatch(part) else ascii(part[:60])
+            text += f".{word}" if text else word
     return text

@@ -26,7 +26,7 @@ from yaml.events import (
 )
 
 from schemas.diagnostic import Diagnostic
-from schemas.scalars import Plain
+from schemas.scalars import Plain, shown
 from schemas.tree import Path, Places, Tree
 
 FILE_LIMIT_BYTES = 64 * 1000
@@ -236,16 +236,22 @@ class _Reader:
         name = str(key)
         if name in container:
             line = self.places[*outer, name][0]
-            self._report(event, "DG1003", f"key {name!r} stands here a second time (first in line {line})")
+            self._report(
+                event, "DG1003", f"key {shown(name)} stands here a second time (first in line {line})"
+            )
         self.places[*outer, name] = _place(event)
         container.setdefault(name, None)
         pending.append(name)
 
     def _made(self, event: Any) -> Any:
         if isinstance(event, AliasEvent):
-            self._refuse(event, "DG1002", f"an alias *{event.anchor} (expected every value written out)")
+            self._refuse(
+                event, "DG1002", f"an alias *{(event.anchor or '')[:60]} (expected every value written out)"
+            )
         if event.anchor is not None:
-            self._refuse(event, "DG1002", f"an anchor &{event.anchor} (expected every value written out)")
+            self._refuse(
+                event, "DG1002", f"an anchor &{event.anchor[:60]} (expected every value written out)"
+            )
         if event.tag is not None:
             self._refuse(event, "DG1002", f"a tag {event.tag[:60]} (expected plain values)")
         if isinstance(event, ScalarEvent):

@@ -155,7 +155,7 @@ def _resolved(accepted: Host, domus: Sequence[tuple[DomU, str]]) -> Desired:
 _SCALARS = {
     name: TypeAdapter(kind)
     for name, kind in {**vars(scalars), **vars(address)}.items()
-    if name[0].isupper() and hasattr(kind, "__metadata__")
+    if name[0].isupper() and hasattr(kind, "__metadata__") and name != "Text"  # of no field: any text at all
 }
 _SCALAR_TEXTS = (
     b"512MiB", b"5GiB", b"5243928576B", b"10Mb/s", b"1MB/s@20ms", b"0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11", b"vm01", b"dom0-a",
