@@ -6,7 +6,7 @@ An IP address and a prefix are the same thing here: a network, which may hold a 
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -27,9 +27,11 @@ def _mac(value: object) -> str:
     if _MAC.fullmatch(text) is None:
         raise ValueError(f"{shown(text)} is no MAC address (expected six bytes such as 00:16:3e:7c:1f:6e)")
     if int(text[:2], 16) & 1 or text == "00:00:00:00:00:00":
-        raise ValueError(f"{shown(text)} is no unicast MAC address")
+        raise ValueError(
+            f"{shown(text)} is no unicast MAC address (expected an even first byte, and not all zeros)"
+        )
     if text == "fe:ff:ff:ff:ff:ff":
-        raise ValueError(f"{shown(text)} is the address that Xen gives to the ports in dom0")
+        raise ValueError(f"{shown(text)} is what Xen gives to the ports in dom0 (expected another)")
     return text
 
 
@@ -38,14 +40,16 @@ Mac = Annotated[str, BeforeValidator(_mac)]
 
 def _plain_address(text: str) -> IPv4Address | IPv6Address:
     if _ADDRESS.fullmatch(text) is None:
-        raise ValueError(f"{shown(text)} is no IP address")
+        raise ValueError(
+            f"{shown(text)} is no IP address (expected such as 172.16.39.105 or 2001:db8:39::105)"
+        )
     try:
-        # ip_address would try IPv4 first, and raise, for every IPv6 address.
-        address = IPv6Address(text) if ":" in text else ip_address(text)
+        # Not ip_address(): it knows no reason, since it tries both.
+        address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError as exc:
-        raise ValueError(f"{shown(text)} is no IP address ({exc})") from None
+        raise ValueError(f"{shown(text)} is no IP address ({str(exc)[0].lower()}{str(exc)[1:]})") from None
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        raise ValueError(f"{shown(text)} is an IPv4-mapped IPv6 address: write {address.ipv4_mapped}")
+        raise ValueError(f"{shown(text)} is an IPv4-mapped IPv6 address (expected {address.ipv4_mapped})")
     return address
 
 
@@ -61,10 +65,12 @@ def _network(value: object) -> Address:
         return IPv6Network((int(address), 128))
     if _LENGTH.fullmatch(length) is None:
         raise ValueError(f"{shown(text)} is no prefix (expected a length such as /29)")
-    try:
-        return ip_network(text)
-    except ValueError as exc:
-        raise ValueError(f"{shown(text)} is no prefix ({exc})") from None
+    if int(length) > address.max_prefixlen:
+        raise ValueError(f"{shown(text)} is no prefix (expected a length of at most {address.max_prefixlen})")
+    network = ip_network(text, strict=False)
+    if network.network_address != address:
+        raise ValueError(f"{shown(text)} has host bits (expected {network}, or {head} alone)")
+    return network
 
 
 def span(network: Address) -> tuple[int, int]:

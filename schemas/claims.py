@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid as uuids
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, Protocol
 
@@ -13,7 +13,7 @@ from schemas.address import Address, address_text, is_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.host import Host
-from schemas.tree import Path, Tree
+from schemas.tree import Guesses, Path, Tree
 
 _NOUNS = {
     "DG1301": "name",
@@ -23,6 +23,7 @@ _NOUNS = {
     "DG1306": "VNC display",
     "DG1307": "vif name",
 }
+_OF_TOMBSTONES = frozenset({"DG1301", "DG1302"})
 # (code, what is compared, what is shown, where it stands)
 Claim = tuple[str, str, str, Path]
 # (prefix length, IP version, network as a number, segment, shared, where it stands). Link-local addresses are a
@@ -73,6 +74,16 @@ class Claimant:
     def uuid(self) -> str:
         """The identity."""
         return self.claims.uuid
+
+    @property
+    def claims_its_uuid(self) -> bool:
+        """Whether the identity is what somebody wrote."""
+        return any(claim[0] == "DG1302" for claim in self.claims.values)
+
+    @property
+    def scope(self) -> str:
+        """As in Fleet.scopes. By its file: in one with errors the name may be another."""
+        return f"domu:{self.host}/{self.source.file.rpartition('/')[2].removesuffix('.yaml')}"
 
 
 def uuid_of(domu: DomU) -> str:
@@ -134,6 +145,24 @@ def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
     return Claims(uuid, values, addresses)
 
 
+def known_claims(claims: Claims, guessed: Guesses) -> Claims:
+    """Those that follow from what somebody wrote. With a wrong `state` nobody knows whether it claims more than a tombstone."""
+    if not guessed.paths:
+        return claims
+    tombstone = guessed.touch(("spec", "state"))
+    values = [claim for claim in claims.values if not guessed.touch(claim[3])]
+    if guessed.touch(("metadata", "uuid")):
+        values = [claim for claim in values if claim[0] != "DG1302"]
+    addresses = [
+        claim
+        for claim in claims.addresses
+        if not guessed.touch(claim[5]) and not (claim[3] and guessed.touch((*claim[5][:3], "bridge")))
+    ]
+    if tombstone:
+        return Claims(claims.uuid, [claim for claim in values if claim[0] in _OF_TOMBSTONES], [])
+    return Claims(claims.uuid, values, addresses)
+
+
 def shared_storage(host: Host | None) -> tuple[str, ...]:
     """The folders of a host that other hosts see as well."""
     return () if host is None else tuple(host.spec.images.shared)
@@ -167,7 +196,7 @@ def check_claims(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
 def _reach(one: Claimant, other: Claimant) -> frozenset[str]:
     if one.sound and other.sound:
         return frozenset({f"host:{one.host}", f"host:{other.host}"})
-    return frozenset(f"domu:{each.host}/{each.name}" for each in (one, other) if not each.sound)
+    return frozenset(each.scope for each in (one, other) if not each.sound)
 
 
 def _conflict(
@@ -179,7 +208,12 @@ def _conflict(
     where = f"{there.file}:{there.place(holders_path)[0]}"
     message = f"{what} is claimed by domu.{holder.name} too ({where}; expected one claimant{hint})"
     found = claimant.source.located(path).error(code, path, message, f"domu.{claimant.name}")
-    return found, _reach(claimant, holder)
+    return inherited(found, claimant.source.file), _reach(claimant, holder)
+
+
+def inherited(found: Diagnostic, file: str) -> Diagnostic:
+    """A problem of the domU in `file`; where it stands in its profile the domU's file is named as well."""
+    return found if found.file == file else replace(found, message=f"{found.message} (inherited by {file})")
 
 
 class _Holder(NamedTuple):
@@ -221,9 +255,9 @@ def _length(wanted: tuple[AddressClaim, Claimant]) -> int:
 
 
 def _together(one: _Holder, other: _Holder) -> bool:
-    """Whether both may have it: they share it, or are one vif."""
+    """Whether both may have it: they share it, or are one vif. Or both form it, so they have one MAC, and that is told."""
     same_vif = one.claimant is other.claimant and tuple(one.path[:3]) == tuple(other.path[:3])
-    return (one.shared and other.shared) or same_vif
+    return (one.shared and other.shared) or same_vif or one.path[-1] == other.path[-1] == "mac"
 
 
 def _overlap(length: int, version: int, number: int, mine: _Holder, holder: _Holder) -> Conflict:

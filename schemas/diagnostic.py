@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Severity = Literal["error", "warning"]
+PROBLEMS_LIMIT = 50  # of one file are told: who has more has one mistake fifty times
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -3,43 +3,60 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
-from typing import Any, TypeVar
+from functools import cache
+from itertools import islice
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from schemas.diagnostic import Diagnostic
-from schemas.layout import Place
-from schemas.tree import Path, Tree, dotted
+from schemas.diagnostic import PROBLEMS_LIMIT, Diagnostic
+from schemas.layout import KINDS, Place
+from schemas.model import API_VERSION, Made
+from schemas.scalars import SHOWN_LIMIT, shown
+from schemas.stand_ins import STAND_INS
+from schemas.tree import NO_GUESSES, Guesses, Path, Tree, field
 
 M = TypeVar("M", bound=BaseModel)
 Locate = Callable[[Path], Tree]
-_ENVELOPE = ("apiVersion", "kind", "metadata", "spec")
+# Putting something in for a wrong value may show the next one: a list that was none needs items, those need keys.
+_ROUNDS = 5
+# "Memory" is meant as "memory", and "ip" as "ips"; "description" is not meant as "disruption".
+_ALIKE = 0.8
 
 
 def check_envelope(tree: Tree, place: Place) -> tuple[Diagnostic, ...]:
     """What is wrong with the outside of a document: version, kind, and a name that is not the file's."""
     found: list[Diagnostic] = []
     value: Mapping[str, Any] = tree.value
-    version, kind = value.get("apiVersion"), value.get("kind")
-    if version != "domgit/v1":
-        found.append(
-            tree.error(
-                "DG1104", ("apiVersion",), f"apiVersion: {_shown(version)} is not known (expected domgit/v1)"
+    for key, expected, why in (
+        ("apiVersion", API_VERSION, "is not known"),
+        ("kind", place.kind, "cannot stand here"),
+    ):
+        if key not in value:
+            found.append(
+                tree.error("DG1102", (key,), f"{key}: missing (expected {expected})", address(place))
             )
-        )
-    if kind != place.kind:
-        found.append(
-            tree.error("DG1104", ("kind",), f"kind: {_shown(kind)} cannot stand here (expected {place.kind})")
-        )
+        elif value[key] != expected:
+            message = f"{key}: {shown(value[key])} {why} (expected {expected})"
+            found.append(tree.error("DG1104", (key,), message, address(place)))
     metadata = value.get("metadata")
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if isinstance(name, str) and name != place.name:
         what = "folder" if place.kind == "Host" else "file name"
-        message = f"metadata.name: {_shown(name)} is not the {what} (expected {place.name!r})"
+        message = f"metadata.name: {shown(name)} is not the {what} (expected {shown(place.name)})"
         found.append(tree.error("DG1502", ("metadata", "name"), message, address(place)))
     return tuple(found)
+
+
+def is_foreign(tree: Tree, place: Place) -> bool:
+    """Whether a document is of another version or another kind: then nothing more can be said about it here."""
+    version, kind = tree.value.get("apiVersion"), tree.value.get("kind")
+    return (isinstance(version, str) and version != API_VERSION) or (
+        isinstance(kind, str) and kind in KINDS and kind != place.kind
+    )
 
 
 def address(place: Place) -> str:
@@ -48,118 +65,172 @@ def address(place: Place) -> str:
 
 
 def validated(
-    model: type[M], value: Any, locate: Locate, about: str
-) -> tuple[M | None, tuple[Diagnostic, ...]]:
-    """`value` as `model`, and everything that is wrong with it; None where nothing can be made of it.
+    model: type[M], value: Any, locate: Locate, about: str, below: Path = ()
+) -> tuple[M | None, tuple[Diagnostic, ...], Guesses]:
+    """`value` as `model`, everything that is wrong with it, and the paths where something else was put in for that.
 
-    `locate` gives, for the path of a value, the document that brought it. Without its unknown keys a document may be
-    whole: what else is wrong with it is then found as well.
+    So that one wrong value does not hide the next: whoever goes on with the model leaves out what only follows from
+    something put in. None where nothing could be made of it. `locate` gives, for the path of a value, the document that
+    brought it; `below` is where `value` stands in that document.
     """
-    try:
-        return model.model_validate(value), ()
-    except ValidationError as exc:
-        errors = exc.errors(include_url=False, include_context=False, include_input=False)
-        found = tuple(_diagnostics(exc, locate, model, about))
-        if any(error["type"] != "extra_forbidden" for error in errors):
-            return None, found
+    found: list[Diagnostic] = []
+    guessed = NO_GUESSES
+    for _ in range(_ROUNDS):
         try:
-            return model.model_validate(_without(value, [error["loc"] for error in errors])), found
-        except (ValidationError, LookupError, TypeError):
-            return None, found
+            return model.model_validate(value), tuple(found), guessed
+        except ValidationError as exc:
+            problems = [
+                (_path(error), error) for error in exc.errors(include_url=False, include_context=True)
+            ]
+        guessed |= {meant for path, error in problems if (meant := _meant(value, path, error, model))}
+        known = guessed
+        said = ((path, error) for path, error in problems if not known.touch(path))
+        found += islice(_diagnostics(said, locate, model, about, below), PROBLEMS_LIMIT + 1 - len(found))
+        if len(found) > PROBLEMS_LIMIT:
+            break  # enough to read; what else there may be is not worth the time
+        guessed |= [path for path, _ in problems]
+        value = deepcopy(value)
+        for path, error in problems:
+            _mend(value, path, model, drop=error["type"] == "extra_forbidden")
+    return None, tuple(found), guessed
 
 
-def _without(value: Any, paths: Iterable[tuple[str | int, ...]]) -> Any:
-    """A copy of a tree without what stands at these paths."""
-    bare = deepcopy(value)
-    for path in paths:
-        inner = bare
-        for part in path[:-1]:
-            inner = inner[part]
-        del inner[path[-1]]
-    return bare
+def _meant(value: Any, path: Path, error: Any, model: type[BaseModel]) -> Path | None:
+    """The path of the key that a misspelt one was to be: that it is missing follows from the spelling."""
+    hint = _hint(path, model) if error["type"] == "extra_forbidden" else None
+    for part in path[:-1]:
+        value = value[part]
+    return None if hint is None or hint in value else (*path[:-1], hint)
+
+
+@cache
+def _hint(path: Path, model: type[BaseModel]) -> str | None:
+    key = str(path[-1])
+    likely = (
+        difflib.get_close_matches(key, _known_keys(model, path[:-1]), 1, _ALIKE)
+        if len(key) <= SHOWN_LIMIT
+        else []
+    )
+    return likely[0] if likely else None
+
+
+def _path(error: Any) -> Path:
+    # Of a map's key pydantic says "[key]" behind the key itself.
+    loc: Path = error["loc"]
+    is_key = len(loc) > 1 and loc[-1] == "[key]" and error["type"] != "extra_forbidden"
+    return loc[:-1] if is_key else loc
+
+
+def _mend(value: Any, path: Path, model: type[BaseModel], *, drop: bool) -> None:
+    """Puts something acceptable at `path`, or takes away what stands there and may be missing."""
+    *around, last = path
+    try:
+        for part in around:
+            value = value[part]
+    except (LookupError, TypeError):
+        return  # what is around it was taken away for a problem of its own
+    info = _field(model, path)
+    key = last if isinstance(last, str) else f"{around[-1]}[]"
+    stand_in = None if drop else _stand_in(key, info)
+    if stand_in is not None and (isinstance(last, int) or last in STAND_INS or _is_required(info)):
+        value[last] = stand_in
+    elif isinstance(value, dict):
+        value.pop(last, None)
+
+
+def _is_required(info: FieldInfo | None) -> bool:
+    return info is not None and info.is_required()
+
+
+def _stand_in(key: str, info: FieldInfo | None) -> object:
+    if key in STAND_INS:
+        return STAND_INS[key]
+    annotation = None if info is None else info.annotation
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)[0]
+    return {} if _model_in(annotation) is not None else None
 
 
 def _diagnostics(
-    exc: ValidationError, locate: Locate, model: type[BaseModel], about: str
-) -> Iterable[Diagnostic]:
-    for error in exc.errors(include_url=False, include_context=True):
-        path: Path = tuple(part for part in error["loc"] if not (isinstance(part, str) and part == "[key]"))
+    problems: Iterable[tuple[Path, Any]], locate: Locate, model: type[BaseModel], about: str, below: Path
+) -> Iterator[Diagnostic]:
+    for path, error in problems:
         if path in {("apiVersion",), ("kind",)}:
             continue  # check_envelope said it
-        shown = dotted(path[1:] if path[:1] == ("spec",) and len(path) > 1 else path)
-        match error["type"]:
-            case "extra_forbidden":
-                known = _known_keys(model, path[:-1])
-                hint = difflib.get_close_matches(str(path[-1]), known, 1, 0.6)
-                expected = f"did you mean {hint[0]!r}?" if hint else "expected one of " + ", ".join(known)
-                yield locate(path).error("DG1101", path, f"{shown}: unknown key ({expected})", about)
-            case "missing":
-                yield locate(path).error(
-                    "DG1102", path, f"{shown}: missing (expected {_expected(model, path)})", about
-                )
-            case "value_error":
-                message = str(error["ctx"]["error"])
-                yield locate(path).error("DG1103", path, f"{shown}: {message}", about)
-            case _:
-                message = error["msg"][0].lower() + error["msg"][1:]
-                yield locate(path).error(
-                    "DG1103", path, f"{shown}: {_shown(error['input'])}: {message}", about
-                )
+        code, message = _told(path, error, model)
+        whole = (*below, *path)
+        yield locate(whole).error(code, whole, f"{field(whole)}: {message}", about)
 
 
+def _told(path: Path, error: Any, model: type[BaseModel]) -> tuple[str, str]:
+    """The code and the words for one of pydantic's errors."""
+    written, context = shown(error["input"]), error.get("ctx", {})
+    match error["type"]:
+        case "extra_forbidden":
+            hint, known = _hint(path, model), ", ".join(_known_keys(model, path[:-1]))
+            return (
+                "DG1101",
+                f"unknown key ({f'did you mean {hint!r}?' if hint else f'expected one of {known}'})",
+            )
+        case "missing":
+            return "DG1102", f"missing (expected {_expected(model, path)})"
+        case "value_error":
+            return "DG1103", str(context["error"])
+        case "literal_error":
+            expected = context["expected"].replace("'", "").replace("True", "true")
+            return "DG1103", f"{written} is not known (expected {expected})"
+        case "greater_than_equal":
+            return "DG1103", f"{written} is too small (expected at least {context['ge']})"
+        case "less_than_equal":
+            return "DG1103", f"{written} is too large (expected at most {context['le']})"
+        case "too_long":
+            return "DG1103", f"{context['actual_length']} items (expected at most {context['max_length']})"
+        case "model_type" | "model_attributes_type" | "dict_type":
+            return "DG1103", f"{written} stands here (expected a map)"
+        case "list_type":
+            return "DG1103", f"{written} stands here (expected a list)"
+        case _:
+            return "DG1103", f"{written}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+@cache
 def _known_keys(model: type[BaseModel], path: Path) -> list[str]:
     """The keys that the model at `path` inside `model` knows, in the order of its documentation."""
-    current: Any = model
+    inner = _inside(model, path)
+    return [] if inner is None else [info.alias or name for name, info in inner.model_fields.items()]
+
+
+def _inside(model: type[BaseModel], path: Path) -> type[BaseModel] | None:
+    """The model at `path` inside `model`; the place in a list does not matter."""
+    current: type[BaseModel] | None = model
     for part in path:
-        if isinstance(part, int) or current is None:
-            continue
-        current = next(
-            (
-                _model_in(info.annotation)
-                for name, info in current.model_fields.items()
-                if (info.alias or name) == part
-            ),
-            None,
-        )
-    return [] if current is None else [info.alias or name for name, info in current.model_fields.items()]
+        if isinstance(part, str):
+            info = None if current is None else _own_field(current, part)
+            current = None if info is None else _model_in(info.annotation)
+    return current
+
+
+def _field(model: type[BaseModel], path: Path) -> FieldInfo | None:
+    """What is known about the field at `path`; for an item of a list the field of the list."""
+    named = path[:-1] if isinstance(path[-1], int) else path
+    inner = _inside(model, named[:-1])
+    return None if inner is None else _own_field(inner, str(named[-1]))
+
+
+def _own_field(model: type[BaseModel], key: str) -> FieldInfo | None:
+    return next((info for name, info in model.model_fields.items() if (info.alias or name) == key), None)
 
 
 def _model_in(annotation: Any) -> type[BaseModel] | None:
     """The model inside an annotation such as list[Vif] or Boot | None."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(
-        (found for each in getattr(annotation, "__args__", ()) if (found := _model_in(each)) is not None),
-        None,
-    )
+    made = [each.model for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Made)]
+    inner = (_model_in(each) for each in getattr(annotation, "__args__", ()))
+    return next((each for each in (*made, *inner) if each is not None), None)
 
 
 def _expected(model: type[BaseModel], path: Path) -> str:
-    current: Any = model
-    for part in path[:-1]:
-        if not isinstance(part, int) and current is not None:
-            current = next(
-                (
-                    _model_in(info.annotation)
-                    for name, info in current.model_fields.items()
-                    if (info.alias or name) == part
-                ),
-                None,
-            )
-    fields = {} if current is None else current.model_fields
-    text = next((info.description for name, info in fields.items() if (info.alias or name) == path[-1]), None)
+    info = _field(model, path)
+    text = None if info is None else info.description
     return "a value" if not text else text[0].lower() + text.split(". ")[0].rstrip(".")[1:]
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "nothing"
-    return (
-        ascii(str(value[:60]))
-        if isinstance(value, str)
-        else "a map"
-        if isinstance(value, dict)
-        else "a list"
-        if isinstance(value, list)
-        else repr(value)
-    )

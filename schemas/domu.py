@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, field_validator, model_validator
 
 from schemas.address import Address, HostIp, ListenIp, Mac, address_text, parse_address
-from schemas.model import ApiVersion, Model
+from schemas.model import ApiVersion, Made, Model
 from schemas.scalars import (
     Boolean,
     CommandLine,
@@ -26,6 +26,7 @@ from schemas.scalars import (
     Rate,
     SecretName,
     Uuid,
+    integer,
 )
 
 Mode = Literal["report", "enforce"]
@@ -39,7 +40,7 @@ class SharedIp(Model):
     address: HostIp
     """The address. Example: 172.16.39.9. A change costs the guest nothing."""
     shared: Literal[True]
-    """Always true, and always said: an address is shared because somebody wrote so. Stands on every claimant."""
+    """true. Always said: an address is shared because somebody wrote so. Stands on every claimant."""
 
     @field_validator("shared", mode="before")
     @classmethod
@@ -67,7 +68,8 @@ class Vif(Model):
     bridge: InterfaceName
     """A bridge of the host. Example: xenbr0. A change replugs the vif (link)."""
     ips: Annotated[
-        list[Annotated[Any, BeforeValidator(_ip_item), PlainSerializer(_ip_plain)]], Field(max_length=256)
+        list[Annotated[Any, BeforeValidator(_ip_item), PlainSerializer(_ip_plain), Made(SharedIp)]],
+        Field(max_length=256),
     ] = []
     """Addresses and prefixes the guest may use, at most 256. Default: none, only DHCP and DAD may be sent. A change costs nothing."""
     rate: Rate | None = None
@@ -135,9 +137,11 @@ class BootRun(Model):
     def _one_way(self) -> BootRun:
         ways = [self.kernel, self.bootloader, self.firmware]
         if sum(way is not None for way in ways) != 1:
-            raise ValueError("expected exactly one of kernel, bootloader and firmware")
+            raise ValueError(
+                "no way to start, or more than one (expected one of kernel, bootloader and firmware)"
+            )
         if self.kernel is None and self.ramdisk is not None:
-            raise ValueError("a ramdisk goes with a kernel")
+            raise ValueError("a ramdisk without a kernel (expected both)")
         return self
 
 
@@ -170,17 +174,12 @@ class Console(Model):
 
     device: Literal["hvc0", "xvc0", "ttyS0"] | None = None
     """The device the guest's kernel has. Default: hvc0, ttyS0 for hvm. Costs nothing."""
-    baud: Literal[9600, 19200, 38400, 57600, 115200] = 38400
+    baud: Annotated[Literal[9600, 19200, 38400, 57600, 115200], BeforeValidator(integer)] = 38400
     """Bits per second of the getty. Default: 38400. Costs nothing."""
     login: Literal["report", "ensure", "ignore"] = "report"
     """Whether a getty on that device is looked after. Default: report. Costs nothing."""
     vnc: Vnc | None = None
     """Default: none."""
-
-    @field_validator("baud", mode="before")
-    @classmethod
-    def _plain_baud(cls, value: object) -> object:
-        return int(value) if isinstance(value, Plain) and value.isdecimal() else value
 
 
 class Spec(Model):

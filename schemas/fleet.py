@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from schemas.claims import Claimant, check_claims
 from schemas.diagnostic import Diagnostic
-from schemas.ground import Found, Ground, check_ground, places_of
+from schemas.findings import Findings
+from schemas.ground import Ground, check_ground, places_of
 from schemas.host import Host
 from schemas.layout import Place
 from schemas.network import Network
@@ -23,7 +25,7 @@ class Fleet:
 
     `scopes` says for each diagnostic, in the same order, how far it reaches: `domu:HOST/NAME` keeps that
     domU at its last-good specification, `host:HOST` that host, `fleet` every host. `domus` hold those with
-    errors, too, unless nothing could be made of their documents.
+    errors, too, unless nothing could be made of their documents. `untold` is how many more problems there are.
     """
 
     hosts: Mapping[str, Host]
@@ -31,6 +33,7 @@ class Fleet:
     domus: tuple[Claimant, ...]
     diagnostics: tuple[Diagnostic, ...]
     scopes: tuple[frozenset[str], ...]
+    untold: int = 0
 
     @property
     def valid(self) -> bool:
@@ -67,24 +70,29 @@ def completed_fleet(
 
     `known` are checked on this ground already, and have nothing wrong with them.
     """
-    found: list[Found] = [*ground.found, *((each, frozenset({ground.scope(each.file)})) for each in problems)]
+    findings = Findings(ground.found, ground.untold)
+    for problem in problems:
+        findings.add([problem], ground.scope(problem.file))
     claimants = {claimant.source.file: claimant for claimant in known}
     for file, tree in trees.items():
         where = ground.places.get(file)
         if isinstance(where, Place) and where.kind == "DomU":
             claimant, wrong = ground.check(where, tree)
-            found += [(each, frozenset({ground.scope(file)})) for each in wrong]
+            findings.add(wrong, ground.scope(file))
+            tree.forget_places()
             if claimant is not None:
                 claimants[file] = claimant
     in_order = tuple(claimants[file] for file in sorted(claimants))
-    found += check_claims(in_order)
-    found.sort(key=lambda item: _order(item[0]))
+    for conflict, reach in check_claims(in_order):
+        findings.add([conflict], *reach)
+    found = sorted(findings.kept, key=lambda item: _order(item[0]))
     return Fleet(
         hosts=ground.hosts,
         networks=ground.networks,
         domus=in_order,
         diagnostics=tuple(diagnostic for diagnostic, _ in found),
         scopes=tuple(scope for _, scope in found),
+        untold=findings.untold,
     )
 
 
@@ -109,16 +117,20 @@ def view(fleet: Fleet, name: str) -> HostView:
         networks=fleet.networks,
         domus=here,
         held=tuple(sorted(held)),
-        elsewhere={claimant.uuid: claimant.host for claimant in fleet.domus if claimant.host != name},
+        elsewhere={
+            claimant.uuid: claimant.host
+            for claimant in fleet.domus
+            if claimant.host != name and (claimant.sound or claimant.claims_its_uuid)
+        },
         diagnostics=tuple(relevant),
         refused=refused or name not in fleet.hosts,
     )
 
 
-def _order(diagnostic: Diagnostic) -> tuple[str, int, int, str, str]:
+def _order(diagnostic: Diagnostic) -> tuple[str, float, int, str, str]:
     return (
         diagnostic.file or "",
-        diagnostic.line or 0,
+        math.inf if diagnostic.line is None else diagnostic.line,
         diagnostic.column or 0,
         diagnostic.code,
         diagnostic.message,

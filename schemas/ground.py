@@ -2,69 +2,106 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any
 
-from schemas.claims import Claimant, claims_of, shared_storage
+from schemas.claims import Claimant, claims_of, inherited, known_claims, shared_storage
 from schemas.diagnostic import Diagnostic
-from schemas.document import address, check_envelope, validated
+from schemas.document import address, check_envelope, is_foreign, validated
 from schemas.domu import DomU, Spec
+from schemas.findings import Findings, Found
 from schemas.host import Host
+from schemas.host_rules import host_rules
 from schemas.layout import Place, place
 from schemas.merged import Merged
 from schemas.network import Network
-from schemas.profile import Profile, completed, forbidden_paths
-from schemas.rules import check_domu, check_host, check_networks
-from schemas.segments import Segment, segments
-from schemas.tree import Path, Tree, merge
+from schemas.network_rules import network_rules
+from schemas.profile import Profile, completed, forbidden_paths, with_stand_ins
+from schemas.rule import told
+from schemas.rules import check_domu
+from schemas.scalars import listed
+from schemas.segments import Segments, segments
+from schemas.tree import NO_GUESSES, Guesses, Path, Tree, bringer, dotted, merge
 
-# A problem, and how far it reaches; see Fleet.scopes.
-Found = tuple[Diagnostic, frozenset[str]]
+# What DomUs refer to in their host.
+_REFERRED_TO = {("spec", "bridges"), ("spec", "images")}
+_NAMED: Path = ("spec", "profile")
+# Cannot stand in a profile, which is told there.
+_NOT_BROUGHT = frozenset({"profile", "state"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ground:
     """What the domUs stand on: the other kinds, checked, and all that was found so far.
 
-    `places` are the files by what their paths mean. `blamed`: the profiles that are wrong whoever inherits them.
+    `places` are the files by what their paths mean. `unsure`: hosts of whose bridges or folders one is wrong. `unread`:
+    names of profiles that have a file which cannot be read. `blamed`: the profiles that are wrong whoever inherits them.
     """
 
     places: Mapping[str, Place | Diagnostic | None]
     hosts: Mapping[str, Host]
+    unsure: frozenset[str]
     networks: tuple[Network, ...]
+    by_bridge: Segments
     profiles: Mapping[str, Tree]
+    unread: frozenset[str]
     found: tuple[Found, ...]
-    blamed: frozenset[str]
-    by_bridge: Mapping[str, Segment]
+    untold: int
+
+    @cached_property
+    def blamed(self) -> frozenset[str | None]:
+        """Files that are wrong for everybody: what is wrong in a profile of these is told there alone."""
+        return frozenset(found.file for found, scopes in self.found if "fleet" in scopes)
 
     def check(self, where: Place, tree: Tree) -> tuple[Claimant | None, list[Diagnostic]]:
         """One domU and what is wrong with it, the other domUs aside; None where nothing can be made of it."""
-        about = address(where)
         problems = list(check_envelope(tree, where))
-        profile, unknown = _profile_of(tree, self.profiles, about)
-        problems += unknown
-        value = tree.value
-        if profile is not None and isinstance(profile.value.get("spec"), dict):
-            brought = {
-                key: each for key, each in profile.value["spec"].items() if key not in {"profile", "state"}
-            }
-            value = {**value, "spec": merge(brought, value.get("spec"))}
-
-        def locate(path: Path) -> Tree:
-            return profile if profile is not None and not tree.holds(path) and profile.holds(path) else tree
-
-        domu, diagnostics = validated(DomU, value, locate, about)
-        problems += diagnostics
         claimant = None
-        if domu is not None:
-            name = where.host or ""
-            host = self.hosts.get(name)
-            merged = Merged(name, domu, tree, profile)
-            problems += check_domu(merged, host, self.by_bridge, about)
-            claims = claims_of(name, domu, shared_storage(host))
-            sound = all(problem.severity == "warning" for problem in problems)
-            claimant = Claimant(name, domu.metadata.name, claims, merged, sound=sound)
-        return claimant, list(_named(problems, tree, profile, self.blamed))
+        if not is_foreign(tree, where):
+            merged, wrong = self._merged(where, tree)
+            problems += wrong
+            if merged is not None:
+                host = self.hosts.get(merged.host)
+                known = None if merged.host in self.unsure else host
+                problems += check_domu(merged, known, self.by_bridge)
+                claims = known_claims(
+                    claims_of(merged.host, merged.domu, shared_storage(host)), merged.guessed
+                )
+                sound = all(problem.severity == "warning" for problem in problems)
+                claimant = Claimant(merged.host, merged.name, claims, merged, sound=sound)
+        return claimant, [each for each in problems if each.file == tree.file or each.file not in self.blamed]
+
+    def _merged(self, where: Place, tree: Tree) -> tuple[Merged | None, list[Diagnostic]]:
+        """A domU over its profile. What it lacks is not missing where its profile cannot be read."""
+        spec, value, lacking = tree.value.get("spec"), tree.value, NO_GUESSES
+        named = spec.get("profile") if isinstance(spec, dict) else None
+        profile = self.profiles.get(named) if isinstance(named, str) else None
+        if profile is not None and isinstance(profile.value.get("spec"), dict):
+            brought = {key: each for key, each in profile.value["spec"].items() if key not in _NOT_BROUGHT}
+            value = {**value, "spec": merge(brought, spec)}
+        elif isinstance(named, str):
+            filled, paths = with_stand_ins(spec)
+            value, lacking = (
+                {**value, "spec": filled},
+                Guesses([_NAMED, *(("spec", *path) for path in paths)]),
+            )
+        locate = partial(bringer, tree=tree, profile=profile)
+        domu, found, guessed = validated(DomU, value, locate, address(where))
+        problems = [inherited(each, tree.file) for each in found]
+        missing = isinstance(named, str) and named not in self.profiles and named not in self.unread
+        # A tombstone may outlive what it was made from.
+        if missing and spec.get("state") != "absent" and not guessed.touch(_NAMED):
+            message = f'profile: no profile "{named}" (have {self._have})'
+            problems.append(tree.error("DG1201", _NAMED, message, address(where)))
+        if domu is None:
+            return None, problems
+        return Merged(where.host or "", domu, tree, profile, guessed | lacking.paths), problems
+
+    @cached_property
+    def _have(self) -> str:
+        return listed(sorted(self.profiles))
 
     def scope(self, file: str | None) -> str:
         """How far a problem in that file reaches."""
@@ -73,13 +110,11 @@ class Ground:
 
 @dataclass(slots=True)
 class _Build:
-    """What has been found so far."""
+    """What has been found so far. `unread` are files without a document."""
 
     trees: dict[Place, Tree] = field(default_factory=dict)
-    found: list[Found] = field(default_factory=list)
-
-    def add(self, diagnostics: Iterable[Diagnostic], scope: str) -> None:
-        self.found += [(diagnostic, frozenset({scope})) for diagnostic in diagnostics]
+    unread: list[Place] = field(default_factory=list)
+    findings: Findings = field(default_factory=Findings)
 
     def of(self, kind: str) -> list[tuple[Place, Tree]]:
         return [(where, tree) for where, tree in sorted(self.trees.items()) if where.kind == kind]
@@ -101,124 +136,105 @@ def check_ground(
     said = {problem.file for problem in problems}
     for file, where in places.items():
         if isinstance(where, Diagnostic) and file not in said:
-            build.add([where], _scope_of_file(file))
-        elif isinstance(where, Place) and where.kind != "DomU" and file in trees:
-            build.trees[where] = trees[file]
+            build.findings.add([where], _scope_of_file(file))
+        elif isinstance(where, Place) and where.kind != "DomU":
+            if file in trees:
+                build.trees[where] = trees[file]
+            else:
+                build.unread.append(where)
     for problem in problems:
-        build.add([problem], _scope_of_place(places.get(problem.file or ""), problem.file or ""))
-    hosts = _hosts(build, places.values())
-    networks = _networks(build)
-    profiles = _profiles(build)
-    blamed = {problem.file for problem, scopes in build.found if "fleet" in scopes and problem.file}
+        build.findings.add([problem], _scope_of_place(places.get(problem.file or ""), problem.file or ""))
+    hosts, unsure = _hosts(build, places.values())
+    networks, by_bridge = _networks(build)
+    profiles, unread = _profiles(build)
     return Ground(
-        places, hosts, networks, profiles, tuple(build.found), frozenset(blamed), segments(networks)
+        places=places,
+        hosts=hosts,
+        unsure=unsure,
+        networks=networks,
+        by_bridge=by_bridge,
+        profiles=profiles,
+        unread=unread,
+        found=tuple(build.findings.kept),
+        untold=build.findings.untold,
     )
 
 
-def _hosts(build: _Build, places: Iterable[Place | Diagnostic | None]) -> dict[str, Host]:
-    hosts = {}
+def _hosts(
+    build: _Build, places: Iterable[Place | Diagnostic | None]
+) -> tuple[Mapping[str, Host], frozenset[str]]:
+    """The hosts by name; one with errors is refused as a whole, and its domUs are looked at all the same."""
+    hosts, unsure = {}, set()
     for where, tree in build.of("Host"):
-        build.add(check_envelope(tree, where), f"host:{where.name}")
-        host, diagnostics = validated(Host, tree.value, lambda _, tree=tree: tree, address(where))  # type: ignore[misc]  # bound now
-        build.add(diagnostics, f"host:{where.name}")
-        if host is not None:
-            # With an unknown key it is refused as a whole; its domUs are still looked at.
-            hosts[where.name] = host
-            build.add(check_host(host, tree, address(where)), f"host:{where.name}")
+        problems = [*check_envelope(tree, where)]
+        if not is_foreign(tree, where):
+            host, found, guessed = validated(Host, tree.value, _always(tree), address(where))
+            problems += found
+            if host is not None:
+                problems += told(host_rules(host), tree, address(where), guessed)
+                hosts[where.name] = host
+            if host is None or any(len(path) == 1 or path[:2] in _REFERRED_TO for path in guessed.paths):
+                unsure.add(where.name)
+        build.findings.add(problems, f"host:{where.name}")
     described = {where.name for where in places if isinstance(where, Place) and where.kind == "Host"}
-    folders = {
-        where.host: where.file for where in places if isinstance(where, Place) and where.host is not None
-    }
-    for folder in sorted(name for name in folders if name not in described and name is not None):
-        missing = Diagnostic(
-            f"hosts/{folder}/host.yaml",
-            None,
-            None,
-            "DG1503",
-            "missing (expected a Host in every folder under hosts/)",
-        )
-        build.add([missing], f"host:{folder}")
-    return hosts
+    folders = {where.host for where in places if isinstance(where, Place) and where.host is not None}
+    for folder in sorted(folders - described):
+        message = "missing (expected a Host in every folder under hosts/)"
+        missing = Diagnostic(f"hosts/{folder}/host.yaml", None, None, "DG1503", message)
+        build.findings.add([missing], f"host:{folder}")
+    return hosts, frozenset(unsure)
 
 
-def _networks(build: _Build) -> tuple[Network, ...]:
-    found = []
+def _networks(build: _Build) -> tuple[tuple[Network, ...], Segments]:
+    """The networks, also as segments: where subnet or bridge of one is wrong, addresses may lie in what is not known."""
+    found: list[tuple[Network, Tree, Guesses]] = []
+    unknown: set[str | None] = {None for where in build.unread if where.kind == "Network"}
     for where, tree in build.of("Network"):
-        build.add(check_envelope(tree, where), "fleet")
-        network, diagnostics = validated(Network, tree.value, lambda _, tree=tree: tree, address(where))  # type: ignore[misc]  # bound now
-        build.add(diagnostics, "fleet")
-        if network is not None:
-            found.append((network, tree))
-    build.add(check_networks(found), "fleet")
-    return tuple(network for network, _ in found)
+        problems, network, guessed = [*check_envelope(tree, where)], None, NO_GUESSES
+        if not is_foreign(tree, where):
+            network, more, guessed = validated(Network, tree.value, _always(tree), address(where))
+            problems += more
+        build.findings.add(problems, "fleet")
+        if network is None or guessed.touch(("spec", "bridge")):
+            unknown.add(None)
+        elif guessed.touch(("spec", "subnet")):
+            unknown.add(network.spec.bridge)
+        else:
+            found.append((network, tree, guessed))
+    networks = tuple(network for network, _, _ in found)
+    for position, broken in network_rules(networks):
+        network, tree, guessed = found[position]
+        build.findings.add(told([broken], tree, f"network.{network.metadata.name}", guessed), "fleet")
+    return networks, segments(networks, unknown)
 
 
-def _profiles(build: _Build) -> Mapping[str, Tree]:
-    profiles = {}
+def _profiles(build: _Build) -> tuple[Mapping[str, Tree], frozenset[str]]:
+    """The profiles by name, and the names of those that cannot be read."""
+    trees, unread = {}, {where.name for where in build.unread if where.kind == "Profile"}
     for where, tree in build.of("Profile"):
-        about = address(where)
-        build.add(check_envelope(tree, where), "fleet")
-        profile, diagnostics = validated(Profile, tree.value, lambda _, tree=tree: tree, about)  # type: ignore[misc]  # bound now
-        build.add(diagnostics, "fleet")
-        profiles[where.name] = tree
-        if profile is None:
-            continue
-        spec = tree.value["spec"]
-        build.add(
-            [
-                tree.error(
-                    "DG1206",
-                    ("spec", *path),
-                    f"{path[-1]}: cannot stand in a profile (expected in the domU's own file)",
-                    about,
-                )
-                for path in forbidden_paths(spec)
-            ],
-            "fleet",
-        )
-        _, diagnostics = validated(Spec, completed(spec), lambda _, tree=tree: tree, about)  # type: ignore[misc]  # bound now
-        # Spec is checked alone here, so its paths lack the `spec` in front.
-        build.add([_below_spec(tree, diagnostic) for diagnostic in diagnostics], "fleet")
-    return profiles
+        problems = [*check_envelope(tree, where)]
+        if is_foreign(tree, where):
+            unread.add(where.name)
+        else:
+            trees[where.name] = tree
+            problems += _profile_problems(tree, address(where))
+        build.findings.add(problems, "fleet")
+    return trees, frozenset(unread)
 
 
-def _below_spec(tree: Tree, diagnostic: Diagnostic) -> Diagnostic:
-    parts = diagnostic.message.partition(":")[0]
-    path: Path = (
-        "spec",
-        *(
-            int(part) if part.isdecimal() else part
-            for part in parts.replace("]", "").replace("[", ".").split(".")
-        ),
-    )
-    return tree.error(diagnostic.code, path, diagnostic.message, diagnostic.address)
+def _profile_problems(tree: Tree, about: str) -> Iterator[Diagnostic]:
+    yield from validated(Profile, tree.value, _always(tree), about)[1]
+    spec: Any = tree.value.get("spec")
+    if isinstance(spec, dict):
+        for path in forbidden_paths(spec):
+            message = f"{dotted(path)}: cannot stand in a profile (expected in the domU's own file)"
+            yield tree.error("DG1206", ("spec", *path), message, about)
+        yield from validated(Spec, completed(spec), _always(tree), about, below=("spec",))[1]
 
 
-def _named(
-    problems: Iterable[Diagnostic], tree: Tree, profile: Tree | None, broken: Container[str]
-) -> Iterator[Diagnostic]:
-    """The problems of a domU; those that stand in its profile name the domU, unless the profile is to blame alone."""
-    for problem in problems:
-        if profile is None or problem.file != profile.file:
-            yield problem
-        elif profile.file not in broken:
-            yield replace(problem, message=f"{problem.message} (inherited by {tree.file})")
-
-
-def _profile_of(tree: Tree, profiles: Mapping[str, Tree], about: str) -> tuple[Tree | None, list[Diagnostic]]:
-    spec = tree.value.get("spec")
-    name = spec.get("profile") if isinstance(spec, dict) else None
-    if not isinstance(name, str):
-        return None, []
-    profile = profiles.get(str(name))
-    if profile is None and spec.get("state") == "absent":
-        return None, []  # a tombstone may outlive what it was made from
-    if profile is None:
-        have = ", ".join(sorted(profiles)) or "none"
-        return None, [
-            tree.error("DG1201", ("spec", "profile"), f'profile: no profile "{name}" (have {have})', about)
-        ]
-    return profile, []
+def _always(tree: Tree) -> Callable[[Path], Tree]:
+    """What brings the values of a document that inherits nothing."""
+    return lambda _: tree
 
 
 def _scope_of_file(file: str) -> str:

@@ -17,10 +17,10 @@ from schemas.scalars import (
     LogPrefix,
     LogRate,
     MachineId,
-    Name,
     Path,
     Percent,
     TimeZone,
+    VolumeGroup,
 )
 
 
@@ -97,7 +97,7 @@ class Images(Model):
     """Folders of disk images. Default: /srv/xen/images."""
     kernels: list[Path] = ["/srv/xen"]
     """Folders of kernels, ramdisks and ISO images. Default: /srv/xen."""
-    volume_groups: list[Name] = []
+    volume_groups: list[VolumeGroup] = []
     """LVM volume groups whose volumes may be disks. Default: none."""
     shared: list[Path] = []
     """Storage that several hosts mount: a disk there is claimed once in all. Default: none."""

@@ -51,7 +51,8 @@ def _describe_profile(schema: dict[str, Any]) -> None:
     for name, part in (("Vif", "vifs"), ("Disk", "disks")):
         for key in FORBIDDEN[part]:
             del definitions[name]["properties"][key]
-        definitions[name].pop("required", None)
+    for definition in definitions.values():
+        definition.pop("required", None)  # what a map of a profile lacks, its domUs bring
     schema["properties"]["spec"] = spec
     schema["$defs"] = {**schema.get("$defs", {}), **definitions}
 

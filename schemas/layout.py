@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.diagnostic import Diagnostic
+from schemas.scalars import shown
 
 Kind = Literal["Host", "DomU", "Network", "Profile"]
+KINDS: tuple[Kind, ...] = ("Host", "DomU", "Network", "Profile")
 FOLDERS = ("hosts", "networks", "profiles")
 _PLACES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"hosts/(?P<host>[^/\\]+)/domus/(?P<name>[^/\\]+)\.yaml"), "DomU"),
@@ -54,7 +56,7 @@ def place(file: str) -> Place | Diagnostic | None:
                     1,
                     1,
                     "DG1501",
-                    f"{host!r} is no host name (expected lower case, digits, '.' and '-')",
+                    f"{shown(host)} is no host name (expected lower case, digits, '.' and '-')",
                 )
             return Place(file, kind, host, groups.get("name") or str(host))
     return Diagnostic(file, 1, 1, "DG1501", f"no such file is known ({EXPECTED})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -21,6 +22,13 @@ class Model(BaseModel):
         serialize_by_alias=True,
         use_attribute_docstrings=True,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Beside a validator of ours in an annotation: the model that it may make of a map."""
+
+    model: type[BaseModel]
 
 
 ApiVersion = Literal["domgit/v1"]

@@ -1,158 +1,133 @@
-"""What one accepted document may not say although each of its values is fine. Pure."""
+"""What one accepted DomU may not say although each of its values is fine. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from schemas.address import Address, address_text, is_link_local, span, within
-from schemas.claims import eui64_link_local, ports_of
+from schemas.address import Address, address_text, is_link_local, span
+from schemas.claims import eui64_link_local, inherited, ports_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Spec, Vif
-from schemas.host import DiskUse, Host, RestartLimit, Start
+from schemas.host import Host
 from schemas.merged import Merged
-from schemas.network import Network
-from schemas.scalars import is_good_vif_name
-from schemas.segments import Segment, overlapping
-from schemas.tree import Path, Tree, dotted
+from schemas.rule import Broken, idle
+from schemas.scalars import is_good_vif_name, listed
+from schemas.segments import Segment, Segments
+from schemas.tree import Path, field
 
 TWIN_NAME_LIMIT = 11  # 15 characters name an interface, and "-emu" takes four
-# Where nothing that a commit names may lie: dom0's own settings, devices and programs. Kernels of guests may well
-# come from /boot and /usr/lib.
-_SYSTEM = ("/etc", "/dev", "/proc", "/sys", "/run", "/root", "/var/lib/domgit", "/var/lib/xen")
-_PROGRAMS = ("/usr", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/opt")
-MakeError = Callable[[str, Path, str], Diagnostic]
+_STATE, _PROFILE, _TYPE, _PHASE = (
+    ("spec", "state"),
+    ("spec", "profile"),
+    ("spec", "type"),
+    ("spec", "boot", "phase"),
+)
+_MOVED = ("metadata", "placement", "from")
 
 
-def check_host(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
-    """Bridges named twice, and a port that is the uplink of two of them."""
-    bridges: set[str] = set()
-    uplinks: dict[str, str] = {}
-    for index, bridge in enumerate(host.spec.bridges):
-        path: Path = ("spec", "bridges", index)
-        if bridge.name in bridges:
-            yield tree.error(
-                "DG1205",
-                (*path, "name"),
-                f'bridges[{index}].name: bridge "{bridge.name}" is named twice',
-                about,
-            )
-        bridges.add(bridge.name)
-        for place, uplink in enumerate(bridge.uplinks):
-            if uplink in uplinks:
-                message = (
-                    f'bridges[{index}].uplinks[{place}]: "{uplink}" is an uplink of {uplinks[uplink]} too'
-                )
-                yield tree.error("DG1205", (*path, "uplinks", place), message, about)
-            uplinks[uplink] = bridge.name
-    for field, folders, closed in (
-        ("roots", host.spec.images.roots, (*_SYSTEM, *_PROGRAMS)),
-        ("kernels", host.spec.images.kernels, _SYSTEM),
-    ):
-        for index, folder in enumerate(folders):
-            path = ("spec", "images", field, index)
-            if any(_below(f"{folder}/", [each]) or _below(each, [folder]) for each in closed):
-                message = f"images.{field}[{index}]: {folder} is dom0's own, or holds what is (expected a folder for guests)"
-                yield tree.error("DG1204", path, message, about)
-    yield from _idle_fields(host, tree, about)
+def check_domu(merged: Merged, host: Host | None, networks: Segments) -> Iterator[Diagnostic]:
+    """What is missing after the merge, what contradicts itself, and what refers to nothing.
+
+    Nothing is said about what only follows from a value that is wrong itself: that one is told already. `host` None:
+    nothing is known of it.
+    """
+    about = f"domu.{merged.stem}"
+    for each in _rules(merged, host, networks):
+        if not merged.guessed.touch(each.path, *each.given):
+            yield inherited(each.told(merged.located(each.path), about), merged.file)
 
 
-def _idle_fields(host: Host, tree: Tree, about: str) -> Iterator[Diagnostic]:
-    def error(code: str, path: Path, message: str) -> Diagnostic:
-        return tree.error(code, path, f"{dotted(path[1:])}: {message}", about)
-
-    spec = host.spec
-    if spec.windows:
-        yield _idle(error, ("spec", "windows"))
-    if spec.limits.restart != RestartLimit():
-        yield _idle(error, ("spec", "limits", "restart"))
-    if spec.disks != DiskUse():
-        yield _idle(error, ("spec", "disks"))
-    if spec.start != Start():
-        yield _idle(error, ("spec", "start"))
-
-
-def _idle(error: MakeError, path: Path) -> Diagnostic:
-    """A warning: the format has the word, and its work comes in a later version; nobody is to rely on it before."""
-    return replace(
-        error("DG1902", path, "this version reads it and does nothing with it yet"), severity="warning"
-    )
-
-
-def check_networks(networks: Sequence[tuple[Network, Tree]]) -> Iterator[Diagnostic]:
-    """Subnets that overlap, and gateways and reserved ranges that lie outside their subnet."""
-    for later, earlier in overlapping([network for network, _ in networks]):
-        (network, tree), (other, _) = networks[later], networks[earlier]
-        message = (
-            f"subnet: {network.spec.subnet} overlaps network {other.metadata.name} ({other.spec.subnet})"
-        )
-        yield tree.error("DG1402", ("spec", "subnet"), message, f"network.{network.metadata.name}")
-    for network, tree in networks:
-        about, subnet = f"network.{network.metadata.name}", network.spec.subnet
-        gateway = network.spec.gateway
-        # IPv6 routers answer to a link-local address at least as often as to one of the subnet.
-        beside = subnet.version == 6 and gateway is not None and is_link_local(gateway)  # noqa: PLR2004
-        if gateway is not None and not beside and not within(gateway, subnet):
-            message = f"gateway: {address_text(gateway)} is not in {subnet}"
-            yield tree.error("DG1403", ("spec", "gateway"), message, about)
-        for index, reserved in enumerate(network.spec.reserved):
-            if not within(reserved, subnet):
-                yield tree.error(
-                    "DG1403",
-                    ("spec", "reserved", index),
-                    f"reserved[{index}]: {address_text(reserved)} is not in {subnet}",
-                    about,
-                )
-
-
-def check_domu(
-    merged: Merged, host: Host | None, networks: Mapping[str, Segment], about: str
-) -> Iterator[Diagnostic]:
-    """What is missing after the merge, what contradicts itself, and what refers to nothing."""
+def _rules(merged: Merged, host: Host | None, networks: Segments) -> Iterator[Broken]:
+    yield from _placement(merged)
     spec = merged.domu.spec
     if spec.state == "absent":
         return
-
-    def error(code: str, path: Path, message: str) -> Diagnostic:
-        return merged.located(path).error(code, path, f"{dotted(path[1:])}: {message}", about)
-
-    yield from _check_needed(spec, error)
-    devices = [disk.vdev for disk in spec.disks] + ["hdc"] * _has_cdrom(spec)
-    for index, disk in enumerate(spec.disks):
-        if devices.count(disk.vdev) > 1:
-            yield error("DG1205", ("spec", "disks", index, "vdev"), f"{disk.vdev} is used twice")
+    yield from _needed(spec)
+    yield from _ceilings(spec)
+    yield from _devices(spec)
     if host is not None:
-        yield from _check_paths(merged, host, error)
+        yield from _paths(spec, host)
     if spec.boot is not None and spec.boot.then is not None:
-        yield _idle(error, ("spec", "boot", "then"))
+        yield idle(("spec", "boot", "then"))
     if spec.console.login == "ensure":
-        yield _idle(error, ("spec", "console", "login"))
+        yield idle(("spec", "console", "login"))
+    bridges = None if host is None else {bridge.name: bridge.uplinks for bridge in host.spec.bridges}
     for index, vif in enumerate(spec.vifs):
-        yield from _check_vif(merged, index, vif, host, networks.get(vif.bridge, Segment()), about)
+        path: Path = ("spec", "vifs", index)
+        yield from _vif(path, vif, spec, bridges)
+        if bridges is None or vif.bridge in bridges:  # of a misspelt bridge nobody knows the networks
+            yield from _addresses(path, vif, networks.on(vif.bridge))
 
 
-def _check_needed(spec: Spec, error: MakeError) -> Iterator[Diagnostic]:
-    """What must be there once the profile is merged in, and ceilings below what they cap."""
+def _placement(merged: Merged) -> Iterator[Broken]:
+    placement = merged.domu.metadata.placement
+    if placement.from_ == merged.host:
+        yield Broken(
+            "DG1205", _MOVED, f"{placement.from_} is where it lies (expected the host that it leaves)"
+        )
+    elif placement.from_ is not None and placement.epoch == 1:
+        epoch: Path = ("metadata", "placement", "epoch")
+        yield Broken(
+            "DG1205", _MOVED, "a move with epoch 1 (expected one more than before it)", given=(epoch,)
+        )
+
+
+def _needed(spec: Spec) -> Iterator[Broken]:
+    """What must be there once the profile is merged in."""
+    inherited = (_STATE, _PROFILE)
     for name, value in (("type", spec.type), ("memory", spec.memory)):
         if value is None:
-            yield error("DG1102", ("spec", name), "missing (expected in the domU or in its profile)")
+            yield Broken(
+                "DG1102", ("spec", name), "missing (expected in the domU or in its profile)", inherited
+            )
     boot = spec.boot
     installing = boot is not None and boot.phase == "install"
     if boot is None or (boot.run is None and not (installing and spec.state == "halted")):
-        yield error("DG1102", ("spec", "boot", "run"), "missing (expected kernel, bootloader or firmware)")
+        words = "missing (expected kernel, bootloader or firmware)"
+        yield Broken("DG1102", ("spec", "boot", "run"), words, (*inherited, _PHASE))
     if installing and boot is not None and boot.install is None:
-        yield error("DG1102", ("spec", "boot", "install"), "missing (expected in phase install)")
+        yield Broken("DG1102", ("spec", "boot", "install"), "missing (expected in phase install)", inherited)
     if spec.type == "hvm" and boot is not None and boot.run is not None and boot.run.kernel is None:
         # pygrub and pvgrub start kernels of PV and PVH guests.
-        yield error("DG1205", ("spec", "boot", "run"), "cannot start type hvm (expected a kernel)")
+        yield Broken("DG1205", ("spec", "boot", "run"), "cannot start type hvm (expected a kernel)", (_TYPE,))
     if boot is not None and boot.then is not None and not installing:
-        yield error("DG1205", ("spec", "boot", "then"), "stands beside `phase: install` only")
+        words = "stands where there is no install (expected it beside `phase: install`)"
+        yield Broken("DG1205", ("spec", "boot", "then"), words, (_PHASE,))
+
+
+def _ceilings(spec: Spec) -> Iterator[Broken]:
+    """Ceilings below what they cap."""
     if spec.memory is not None and spec.max_memory is not None and spec.max_memory < spec.memory:
-        yield error(
-            "DG1205", ("spec", "maxMemory"), f"{spec.max_memory}MiB is less than memory ({spec.memory}MiB)"
-        )
+        message = f"{spec.max_memory}MiB is less than memory (expected {spec.memory}MiB or more)"
+        yield Broken("DG1205", ("spec", "maxMemory"), message)
     if spec.max_vcpus is not None and spec.max_vcpus < spec.vcpus:
-        yield error("DG1205", ("spec", "maxVcpus"), f"{spec.max_vcpus} is less than vcpus ({spec.vcpus})")
+        message = f"{spec.max_vcpus} is less than vcpus (expected {spec.vcpus} or more)"
+        yield Broken("DG1205", ("spec", "maxVcpus"), message)
+
+
+def _devices(spec: Spec) -> Iterator[Broken]:
+    """Devices that stand twice under one name or under two; a guest has only one of them then, or does not start.
+
+    Source: xen-vbd-interface(7); libxl gives qemu one IDE disk for xvda and hda (tools/libs/light/libxl_dm.c, 4.17).
+    """
+    wholes: dict[str, str] = {}
+    parts: dict[str, str] = {}
+    if _has_cdrom(spec):
+        wholes["hdc"] = parts["hdc"] = "boot.install.cdrom"
+    for index, disk in enumerate(spec.disks):
+        letters = disk.vdev.rstrip("0123456789")
+        whole = re.sub(r"^xvd(?=[a-d]\Z)", "hd", letters) if spec.type == "hvm" else letters
+        name = whole + disk.vdev.removeprefix(letters)
+        other = wholes.get(whole) or (parts.get(whole) if name == whole else parts.get(name))
+        if other is not None:
+            message = f"{disk.vdev} is taken by {other} (expected each device once, a disk or its partitions)"
+            yield Broken("DG1205", ("spec", "disks", index, "vdev"), message, (_TYPE,))
+        shown = f"disks[{index}] with {disk.vdev}"
+        if name == whole:
+            wholes.setdefault(whole, shown)
+        parts.setdefault(name, shown)
+        parts.setdefault(whole, shown)
 
 
 def _has_cdrom(spec: Spec) -> bool:
@@ -165,85 +140,71 @@ def _has_cdrom(spec: Spec) -> bool:
     )
 
 
-def _check_paths(merged: Merged, host: Host, make: MakeError) -> Iterator[Diagnostic]:
-    images, spec = host.spec.images, merged.domu.spec
-    volumes = [f"/dev/{group}" for group in images.volume_groups]
+def _paths(spec: Spec, host: Host) -> Iterator[Broken]:
+    images = host.spec.images
+    folders = [*images.roots, *(f"/dev/{group}" for group in images.volume_groups)]
     for index, disk in enumerate(spec.disks):
-        if not _below(disk.path, [*images.roots, *volumes]):
-            have = ", ".join([*images.roots, *volumes])
-            yield make(
-                "DG1204",
-                ("spec", "disks", index, "path"),
-                f"{disk.path} is not under the host's images.roots or volumeGroups (have {have})",
+        if not _below(disk.path, folders):
+            message = (
+                f"{disk.path} is not under the host's images.roots or volumeGroups (have {listed(folders)})"
             )
+            yield Broken("DG1204", ("spec", "disks", index, "path"), message)
     boot = spec.boot
     if boot is None:
         return
     for phase, part in (("install", boot.install), ("run", boot.run)):
         for name in ("kernel", "ramdisk", "cdrom"):
-            path = getattr(part, name, None)
+            file, path = getattr(part, name, None), ("spec", "boot", phase, name)
             # What distributions ship for booting guests by themselves is dom0's own, not a customer's.
-            if path is not None and not _below(path, [*images.kernels, "/usr/lib/grub-xen"]):
-                yield make(
-                    "DG1204",
-                    ("spec", "boot", phase, name),
-                    f"{path} is not under the host's images.kernels (have {', '.join(images.kernels)})",
-                )
-            elif path is not None and _below(path, images.roots):
-                yield make(
-                    "DG1204",
-                    ("spec", "boot", phase, name),
-                    f"{path} is under images.roots, among customers' disks (expected elsewhere under images.kernels)",
-                )
+            if file is not None and not _below(file, [*images.kernels, "/usr/lib/grub-xen"]):
+                message = f"{file} is not under the host's images.kernels (have {listed(images.kernels)})"
+                yield Broken("DG1204", path, message)
+            elif file is not None and _below(file, images.roots):
+                message = f"{file} is under images.roots, among customers' disks (expected elsewhere under images.kernels)"
+                yield Broken("DG1204", path, message)
 
 
-def _check_vif(
-    merged: Merged, index: int, vif: Vif, host: Host | None, segment: Segment, about: str
-) -> Iterator[Diagnostic]:
-    path: Path = ("spec", "vifs", index)
-    shown = f"vifs[{index}]"
-
-    def error(code: str, part: Path, message: str) -> Diagnostic:
-        return merged.located((*path, *part)).error(
-            code, (*path, *part), f"{shown}.{dotted(part)}: {message}", about
-        )
-
-    if host is not None and vif.bridge not in {bridge.name for bridge in host.spec.bridges}:
-        have = ", ".join(bridge.name for bridge in host.spec.bridges) or "none"
-        yield error("DG1203", ("bridge",), f'no bridge "{vif.bridge}" (have {have})')
-    else:
-        yield from _check_addresses(vif, segment, error)  # of a misspelt bridge nobody knows the networks
-    ports = [] if vif.name is None else ports_of(vif.name, merged.domu.spec.type)
-    if host is not None:
-        ours = {port for bridge in host.spec.bridges for port in (bridge.name, *bridge.uplinks)}
-        for name in ports:
-            if name in ours:
-                yield error("DG1205", ("name",), f'"{name}" is a bridge or an uplink of the host')
-    if vif.name is not None and not is_good_vif_name(vif.name):
+def _vif(path: Path, vif: Vif, spec: Spec, bridges: Mapping[str, Sequence[str]] | None) -> Iterator[Broken]:
+    """What is wrong with its bridge and its name; `bridges` are the host's with their uplinks, None where nobody knows."""
+    if bridges is not None and vif.bridge not in bridges:
+        yield Broken("DG1203", (*path, "bridge"), f'no bridge "{vif.bridge}" (have {listed(bridges)})')
+    if vif.name is None:
+        return
+    at = (*path, "name")
+    for name in ports_of(vif.name, spec.type):
+        if bridges is not None and (name in bridges or any(name in each for each in bridges.values())):
+            message = f'"{name}" is a bridge or an uplink of the host (expected another name)'
+            yield Broken("DG1205", at, message, (_TYPE,) if name != vif.name else ())
+    if not is_good_vif_name(vif.name):
         message = f'"{vif.name}" is kept because a live vif may have it (new ones: lower case, at most 11 characters, not vif…)'
-        yield replace(error("DG1901", ("name",), message), severity="warning")
-    if merged.domu.spec.type == "hvm" and vif.name is not None and len(vif.name) > TWIN_NAME_LIMIT:
+        yield Broken("DG1901", at, message, severity="warning")
+    if spec.type == "hvm" and len(vif.name) > TWIN_NAME_LIMIT:
         message = f'"{vif.name}" is too long for hvm (expected at most {TWIN_NAME_LIMIT} characters: its emulated card is NAME-emu)'
-        yield error("DG1205", ("name",), message)
+        yield Broken("DG1205", at, message)
 
 
-def _check_addresses(vif: Vif, segment: Segment, error: MakeError) -> Iterator[Diagnostic]:
-    seen: set[tuple[int, int, int]] = set()
+def _addresses(path: Path, vif: Vif, segment: Segment) -> Iterator[Broken]:
+    bridge = (*path, "bridge")
+    seen: dict[tuple[int, int, int], int] = {}
     for place, item in enumerate(vif.ips):
         address: Address = getattr(item, "address", item)
         numbers = (address.version, *span(address))  # the library's own hash takes longer than all of this
         problem = _placed(address, segment)
         if problem is not None:
-            yield error(problem[0], ("ips", place), f"{address_text(address)} {problem[1]}")
+            yield Broken(
+                problem[0], (*path, "ips", place), f"{address_text(address)} {problem[1]}", (bridge,)
+            )
         if numbers in seen:
-            yield error("DG1205", ("ips", place), f"{address_text(address)} is listed twice")
-        seen.add(numbers)
+            first = field((*path, "ips", seen[numbers]))
+            message = f"{address_text(address)} is listed twice (first as {first})"
+            yield Broken("DG1205", (*path, "ips", place), message)
+        seen.setdefault(numbers, place)
     if segment.has_link_local_router:
         formed = eui64_link_local(vif.mac)
         router = segment.router(formed)
         if router is not None:
-            message = f"the guest would form {address_text(formed)}, the gateway of network {router}"
-            yield error("DG1404", ("mac",), message)
+            message = f"the guest would form {address_text(formed)}, the gateway of network {router} (expected another MAC)"
+            yield Broken("DG1404", (*path, "mac"), message, (bridge,))
 
 
 def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
@@ -260,7 +221,8 @@ def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
     if len(around) > 1:
         return None  # the networks overlap: said there
     if not around:
-        return "DG1401", f"lies in no network of the vif's bridge (have {segment})"
+        missing = "DG1401", f"lies in no network of the vif's bridge (have {segment})"
+        return missing if segment.whole else None
     why = around[0].refusal(address)
     return None if why is None else ("DG1404", why)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
+from collections.abc import Iterable
+from itertools import islice
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
@@ -37,7 +39,12 @@ class Plain(str):
     __slots__ = ()
 
 
-def _integer(value: object) -> object:
+def integer(value: object) -> object:
+    """An integer in its one canonical spelling.
+
+    Raises:
+        ValueError: it is none, or one in quotes.
+    """
     if type(value) is int:
         return value
     # Nothing else is one: 010 would be octal to some and ten to others, 1_0 and 1e3 numbers to some only.
@@ -61,15 +68,27 @@ def plain_text(value: object) -> str:
         ValueError: it is no text.
     """
     if not isinstance(value, str):
-        raise ValueError(f"{shown(value)} is no text")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
+        raise ValueError(f"{shown(value)} is no text (expected one)")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
     return str(value)
 
 
+SHOWN_LIMIT = 60
+_LISTED = 5
+
+
 def shown(value: object) -> str:
-    """A value as error messages quote it."""
+    """A value as error messages quote it: one line of ASCII, cut where it is long."""
     if isinstance(value, str):
-        return ascii(str(value[:60]))  # a letter that only looks like another is to be seen
+        # A letter that only looks like another is to be seen.
+        return ascii(str(value[:SHOWN_LIMIT])) + "..." * (len(value) > SHOWN_LIMIT)
     return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
+
+
+def listed(names: Iterable[str]) -> str:
+    """The first few of what there is, for messages: a repository may have thousands of them."""
+    first = tuple(islice(names := iter(names), _LISTED))
+    more = sum(1 for _ in names)
+    return (", ".join(first) or "none") + (f" and {more} more" if more else "")
 
 
 def matching(pattern: str, expected: str) -> BeforeValidator:
@@ -85,7 +104,7 @@ def matching(pattern: str, expected: str) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-Integer = Annotated[int, BeforeValidator(_integer)]
+Integer = Annotated[int, BeforeValidator(integer)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Text = Annotated[str, BeforeValidator(plain_text)]
 
@@ -110,7 +129,7 @@ def _disk_size(value: object) -> int:
         )
     size = int(match[1]) * _SIZE_UNITS[match[2]]
     if size > 2**62:
-        raise ValueError(f"{shown(text)} is larger than any disk")
+        raise ValueError(f"{shown(text)} is larger than any disk (expected at most 4194304TiB)")
     return size
 
 
@@ -156,7 +175,9 @@ def parse_rate(text: str) -> tuple[int, int]:
         raise ValueError(f"{shown(text)} is out of range (an interval of 4295 s and more)")
     credit = bytes_per_s * interval_us // 10**6
     if not 0 < credit < 2**32:
-        raise ValueError(f"{shown(text)} is out of range (no bytes, or 4 GiB and more, per interval)")
+        raise ValueError(
+            f"{shown(text)} is out of range (expected 1 byte to 4 GiB in an interval, which is 50 ms unless said)"
+        )
     return credit, interval_us
 
 
@@ -172,9 +193,9 @@ Rate = Annotated[str, BeforeValidator(_rate)]
 def _uuid(value: object) -> str:
     text = plain_text(value).lower()
     if _UUID.fullmatch(text) is None:
-        raise ValueError(f"{shown(text)} is no uuid")
+        raise ValueError(f"{shown(text)} is no uuid (expected such as 0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11)")
     if uuids.UUID(text).int == 0:
-        raise ValueError("the zero uuid is Domain-0's")
+        raise ValueError("the zero uuid is Domain-0's (expected another)")
     return text
 
 
@@ -188,7 +209,7 @@ def _domu_name(value: object) -> str:
             f"{shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
         )
     if text.lower() == "domain-0" or text.endswith("--incoming"):
-        raise ValueError(f"{shown(text)} is a name that Xen uses itself")
+        raise ValueError(f"{shown(text)} is a name that Xen uses itself (expected another)")
     return text
 
 
@@ -202,7 +223,13 @@ Name = Annotated[
 Label = Annotated[
     str, matching(r"[\x20-\x7e]{0,120}", "a label (expected at most 120 printable ASCII characters)")
 ]
-LabelKey = Annotated[str, matching(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}", "a label's name")]
+LabelKey = Annotated[
+    str,
+    matching(
+        r"[A-Za-z0-9][A-Za-z0-9._/-]{0,62}",
+        "a label's name (expected letters, digits, '.', '_', '/' and '-')",
+    ),
+]
 # What the kernel takes without surprises: `all` and `default` are other things under /proc/sys/net, a `-` in
 # front is an option to tools, and `lo` is taken.
 InterfaceName = Annotated[
@@ -226,11 +253,15 @@ def _path(value: object) -> str:
     text = plain_text(value)
     # No comma, quote, backslash or blank: disk strings have no quoting at all.
     if _PATH.fullmatch(text) is None or len(text) > PATH_LIMIT:
-        raise ValueError(f"{shown(text)} is no absolute path of letters, digits and . _ : @ + -")
+        raise ValueError(
+            f"{shown(text)} is no path (expected an absolute one of letters, digits and . _ : @ + -, at most {PATH_LIMIT} characters)"
+        )
     if "@domgit-secret:" in text:
-        raise ValueError(f"{shown(text)} holds what stands for a secret")
+        raise ValueError(
+            f"{shown(text)} holds what stands for a secret (expected a path without @domgit-secret:)"
+        )
     if any(part in {".", ".."} for part in text.split("/")):
-        raise ValueError(f"{shown(text)} is not normalised (no '.' or '..')")
+        raise ValueError(f"{shown(text)} is not normalised (expected no '.' or '..')")
     return text
 
 
@@ -241,7 +272,7 @@ CommandLine = Annotated[
     str,
     matching(
         r"(?!.*@domgit-secret:)[\x20\x21\x23-\x5b\x5d-\x7e]{0,255}",
-        "a kernel command line (at most 255 printable ASCII characters, no double quote, backslash or @domgit-secret:)",
+        "a kernel command line (expected at most 255 printable ASCII characters, no double quote, backslash or @domgit-secret:)",
     ),
 ]
 # As many as libxl numbers: four IDE disks, sixteen of SCSI, each with its own most partitions. It refuses others only
@@ -257,10 +288,23 @@ LogPrefix = Annotated[
     str,
     matching(
         r"[A-Za-z0-9 ._:/()\[\]-]{0,60}",
-        "a log prefix (at most 60 letters, digits, blanks and . _ : / ( ) [ ] -)",
+        "a log prefix (expected at most 60 letters, digits, blanks and . _ : / ( ) [ ] -)",
     ),
 ]
-SecretName = Annotated[str, matching(r"[a-z0-9][a-z0-9._-]{0,62}", "the name of a secret")]
+# LVM's own rule (lvm(8)); upper case too, which Name has not: VolGroup00 is what installers made for years.
+VolumeGroup = Annotated[
+    str,
+    matching(
+        r"(?!\.{1,2}\Z)[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,126}",
+        "a volume group (expected letters, digits and '_', '+', '.' or '-')",
+    ),
+]
+SecretName = Annotated[
+    str,
+    matching(
+        r"[a-z0-9][a-z0-9._-]{0,62}", "the name of a secret (expected lower case, digits, '.', '_' and '-')"
+    ),
+]
 MachineId = Annotated[
     str, matching(r"[0-9a-f]{32}", "a machine id (expected the 32 hexadecimal digits of /etc/machine-id)")
 ]

@@ -2,42 +2,54 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from schemas.address import Address, address_text, is_link_local, span, within
 from schemas.network import Network
+from schemas.scalars import listed
 
-_SHOWN = 5  # a message names the first few networks; who has more knows them
+Range = tuple[int, int, str]  # lowest, highest, why no guest gets them
 
 
 @dataclass(frozen=True, slots=True)
 class Subnet:
-    """A network with what no guest gets of it: (lowest, highest, why), as numbers."""
+    """A network with what no guest gets of it, as numbers. `reserved` are in order and have nothing in common."""
 
     network: Network
-    withheld: tuple[tuple[int, int, str], ...]
+    edges: tuple[Range, ...]
+    reserved: tuple[Range, ...]
 
     def refusal(self, address: Address) -> str | None:
         """Why an address of this network is not for guests."""
         first, last = span(address)
-        return next((why for low, high, why in self.withheld if first <= high and low <= last), None)
+        for low, high, why in self.edges:
+            if first <= high and low <= last:
+                return f"{'is' if first == last else 'holds'} {why}"
+        before = bisect_right(self.reserved, last, key=_lowest) - 1
+        return self.reserved[before][2] if before >= 0 and first <= self.reserved[before][1] else None
 
 
 @dataclass(slots=True)
 class Segment:
-    """One bridge. Overlapping networks are an error of theirs; of two with the same subnet one is kept."""
+    """One bridge. Overlapping networks are an error of theirs; of two with the same subnet one is kept.
+
+    `whole`: False where there are networks that cannot be read; an address may lie in one of those.
+    """
 
     subnets: dict[tuple[int, int, int], Subnet] = field(default_factory=dict)
     gateways: dict[tuple[int, int], str] = field(default_factory=dict)
     lengths: set[tuple[int, int]] = field(default_factory=set)
     has_link_local_router: bool = False
+    whole: bool = True
 
     def add(self, network: Network) -> None:
         """Take one more network in."""
         subnet: Address = network.spec.subnet
-        self.subnets[_key(subnet, subnet.prefixlen)] = Subnet(network, tuple(_withheld(network)))
+        self.subnets[_key(subnet, subnet.prefixlen)] = Subnet(
+            network, tuple(_edges(network)), tuple(_reserved(network))
+        )
         self.lengths.add((subnet.version, subnet.prefixlen))
         gateway: Address | None = network.spec.gateway
         if gateway is not None:
@@ -62,30 +74,55 @@ class Segment:
 
     def __str__(self) -> str:
         """The subnets, for messages."""
-        names = [str(each.network.spec.subnet) for each in self.subnets.values()]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        return (", ".join(names[:_SHOWN]) or "none") + more
+        return listed(str(each.network.spec.subnet) for each in self.subnets.values())
 
 
-def _withheld(network: Network) -> Iterator[tuple[int, int, str]]:
+@dataclass(slots=True)
+class Segments:
+    """All bridges by name. `unread`: those with networks that cannot be read; None stands for any bridge."""
+
+    unread: frozenset[str | None]
+    by_bridge: dict[str, Segment] = field(default_factory=dict)
+
+    def on(self, bridge: str) -> Segment:
+        """The segment of a bridge; an empty one where no network names it."""
+        found = self.by_bridge.get(bridge)
+        if found is None:
+            found = self.by_bridge[bridge] = Segment(whole=self.unread.isdisjoint({bridge, None}))
+        return found
+
+
+def _lowest(withheld: Range) -> int:
+    return withheld[0]
+
+
+def _reserved(network: Network) -> Iterator[Range]:
+    """Prefixes lie in each other or have nothing in common: only those that lie in no other one."""
+    end = -1
+    for address in sorted(network.spec.reserved, key=lambda each: (span(each)[0], each.prefixlen)):
+        low, high = span(address)
+        if low > end:
+            yield low, high, f"is reserved in network {network.metadata.name} ({address_text(address)})"
+            end = high
+
+
+def _edges(network: Network) -> Iterator[Range]:
     spec, name = network.spec, network.metadata.name
-    for reserved in spec.reserved:
-        yield *span(reserved), f"is reserved in network {name} ({address_text(reserved)})"
     if spec.gateway is not None and spec.gateway.version == spec.subnet.version:
-        yield *span(spec.gateway), f"is the gateway of network {name}"
+        yield *span(spec.gateway), f"the gateway of network {name}"
     # The lowest address is the network's, and IPv6's subnet-router anycast; IPv6 has no broadcast. Both ends of
     # a /31 and a /127 are hosts (RFC 3021, RFC 6164).
     if spec.subnet.prefixlen < spec.subnet.max_prefixlen - 1:
         lowest, highest = span(spec.subnet)
         for edge in (lowest, highest) if spec.subnet.version == 4 else (lowest,):  # noqa: PLR2004
-            yield edge, edge, f"holds the network or broadcast address of network {name}"
+            yield edge, edge, f"the network or broadcast address of network {name}"
 
 
-def segments(networks: Iterable[Network]) -> Mapping[str, Segment]:
-    """The segments by bridge; one without networks for every other name."""
-    found: defaultdict[str, Segment] = defaultdict(Segment)
+def segments(networks: Iterable[Network], unread: Iterable[str | None] = ()) -> Segments:
+    """The segments of these networks; `unread` as in Segments."""
+    found = Segments(frozenset(unread))
     for network in networks:
-        found[network.spec.bridge].add(network)
+        found.on(network.spec.bridge).add(network)
     return found
 
 

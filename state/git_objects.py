@@ -29,6 +29,11 @@ _TREE_LINE = re.compile(
     re.DOTALL,
 )
 _BLOB_HEADER = re.compile(rb"(?P<sha>[0-9a-f]{40,64}) blob (?P<size>[0-9]{1,18})\n")
+_NO_FILES = {
+    b"120000": "a symbolic link",
+    b"160000": "a submodule",
+    b"100755": "executable",
+}
 _FORMAT = "%H%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
 
 
@@ -214,15 +219,14 @@ def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
         if (
             path in known
         ):  # git writes no such tree; a crafted one could show one file to people and one to us
-            problems.append(Diagnostic(path, 1, 1, "DG1504", "stands twice in its folder"))
+            problems.append(
+                Diagnostic(path, 1, 1, "DG1504", "twice in its folder (expected one file of a name)")
+            )
             continue
         known.add(path)
         if match["mode"] != b"100644":
-            problems.append(
-                Diagnostic(
-                    path, 1, 1, "DG1504", f"mode {match['mode'].decode()} (expected a plain file, 100644)"
-                )
-            )
+            what = _NO_FILES.get(match["mode"], f"mode {match['mode'].decode()}")
+            problems.append(Diagnostic(path, 1, 1, "DG1504", f"{what} (expected a plain file)"))
             continue
         if match["size"] == b"-":
             raise GitError(f"git ls-tree: {path} is a file without a size")

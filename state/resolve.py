@@ -47,7 +47,7 @@ def _gateways(domus: Iterable[DomU], networks: Iterable[Network]) -> tuple[tuple
         for domu in domus
         for vif in domu.vifs
         for address in vif.addresses
-        for subnet in by_bridge[vif.bridge].around(address)
+        for subnet in by_bridge.on(vif.bridge).around(address)
         if subnet.network.spec.gateway is not None
     }
     return tuple(sorted(found, key=lambda each: (each[0], each[1].version, each[1])))

@@ -135,7 +135,7 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     claimants = []
     for document, file in documents:
         merged = Merged(name, document, Tree(file, {}))
-        for problem in check_domu(merged, host, by_bridge, ""):
+        for problem in check_domu(merged, host, by_bridge):
             if problem.severity == "error":
                 raise ReadError(f"the reader handed over a broken domU: {problem}")
         claims = claims_of(name, document, storage)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import sys
 from collections.abc import Mapping
@@ -167,6 +168,8 @@ def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]
         timeout_s=READ_TIMEOUT_S,
         environment=git_environment(),
     )
+    if completed.rc == -signal.SIGXCPU:
+        raise ReadError(f"{repository}: it takes more than a minute of processor time to check")
     if completed.rc != 0:
         raise ReadError(
             f"reading {repository}: the reader ended with exit status {completed.rc}: {completed.stderr.strip()[-400:]}"

@@ -20,6 +20,7 @@ from typing import Any
 from schemas.address import address_text
 from schemas.claims import AddressClaim, Source
 from schemas.diagnostic import Diagnostic
+from schemas.findings import KEPT_LIMIT
 from schemas.fleet import Fleet, completed_fleet, view
 from schemas.ground import Ground, check_ground, places_of
 from schemas.layout import Place, place
@@ -50,6 +51,10 @@ def main() -> None:
         answer = read(Request(**request), remembered, checked_by)
     except GitError as exc:
         answer = {"error": str(exc)}
+    except MemoryError:
+        answer = {
+            "error": f"more than {MEMORY_LIMIT_BYTES // 2**20} MiB are needed to check it (expected fewer values)"
+        }
     sys.stdout.write(json.dumps(answer, separators=(",", ":")))
     sys.stdout.flush()
     os._exit(
@@ -72,7 +77,8 @@ def confine(*, keep_capabilities: bool, file_limit_bytes: int = 0) -> None:
 
     It was needed until here to import this program from a folder that only root can enter.
     """
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S))
+    # The hard limit later: at the soft one the signal says what it was.
+    resource.setrlimit(resource.RLIMIT_CPU, (CPU_LIMIT_S, CPU_LIMIT_S + 5))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT_BYTES, MEMORY_LIMIT_BYTES))
     # The reader writes to its pipes and to no file, the fetcher its mirror.
     resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit_bytes, file_limit_bytes))
@@ -119,7 +125,7 @@ def read(request: Request, remembered: str, checked_by: str) -> Mapping[str, Any
         "files": len(files.ids),
         "hosts": sorted(fleet.hosts),
         "valid": fleet.valid,
-        "diagnostics": _bounded(fleet.diagnostics),
+        "diagnostics": _bounded(fleet.diagnostics, fleet.untold),
         "view": None if request.host is None else _view(fleet, request.host),
         "taken": _taken(fleet, trees) if worktree else None,
         "learnt": memory.lines(fresh) if request.learn else [],
@@ -212,7 +218,7 @@ def _trees(contents: Mapping[str, bytes]) -> tuple[dict[str, Tree], list[Diagnos
     found: list[Diagnostic] = []
     for file, data in contents.items():
         tree, diagnostics = read_yaml(file, data)
-        found += diagnostics
+        found += diagnostics if len(found) < KEPT_LIMIT else diagnostics[:1]
         if tree is not None:
             trees[file] = tree
     return trees, found
@@ -263,14 +269,15 @@ def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:
         "held": seen.held,
         "elsewhere": seen.elsewhere,
         "refused": seen.refused,
-        "diagnostics": _bounded(seen.diagnostics),
+        "diagnostics": _bounded(seen.diagnostics, fleet.untold),
     }
 
 
-def _bounded(diagnostics: tuple[Diagnostic, ...]) -> list[list[Any]]:
+def _bounded(diagnostics: tuple[Diagnostic, ...], untold: int) -> list[list[Any]]:
     rows = [_plain(diagnostic) for diagnostic in diagnostics[:DIAGNOSTICS_LIMIT]]
     if len(diagnostics) > DIAGNOSTICS_LIMIT:
-        more = f"{len(diagnostics) - DIAGNOSTICS_LIMIT} more problems (expected none)"
+        at_least = "at least " * bool(untold)
+        more = f"{at_least}{len(diagnostics) - DIAGNOSTICS_LIMIT + untold} more problems (expected none)"
         rows.append(_plain(Diagnostic(None, None, None, "DG1506", more)))
     return rows
 

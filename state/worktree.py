@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
@@ -65,16 +66,17 @@ def _below(parent: int, name: str, shown: str, problems: list[Diagnostic]) -> It
     except FileNotFoundError:
         return
     except OSError as exc:
-        problems.append(Diagnostic(shown, 1, 1, "DG1504", f"{exc.strerror} (expected a folder)"))
+        problems.append(Diagnostic(shown, 1, 1, "DG1504", f"{_why(exc, parent, name)} (expected a folder)"))
         return
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         for entry in entries:
             path = f"{shown}/{shown_path(os.fsencode(entry.name))}"
-            if entry.name.startswith(".") or entry.name == "README.md":
+            folder_here = entry.is_dir(follow_symlinks=False)
+            if entry.name.startswith(".") or (entry.name == "README.md" and not folder_here):
                 continue
-            if not entry.is_dir(follow_symlinks=False):
+            if not folder_here:
                 data = _read(folder, entry.name, path, problems)
                 if data is not None:
                     yield path, data
@@ -91,20 +93,33 @@ def _read(folder: int, name: str, shown: str, problems: list[Diagnostic]) -> byt
     try:
         descriptor = os.open(name, flags, dir_fd=folder)
     except OSError as exc:
-        problems.append(Diagnostic(shown, 1, 1, "DG1504", f"{exc.strerror} (expected a plain file)"))
+        problems.append(
+            Diagnostic(shown, 1, 1, "DG1504", f"{_why(exc, folder, name)} (expected a plain file)")
+        )
         return None
     with os.fdopen(descriptor, "rb") as stream:
-        mode = os.fstat(descriptor).st_mode
+        found = os.fstat(descriptor)
+        mode = found.st_mode
         if not stat.S_ISREG(mode):
-            problems.append(Diagnostic(shown, 1, 1, "DG1504", "no plain file"))
+            problems.append(Diagnostic(shown, 1, 1, "DG1504", "a pipe or a device (expected a plain file)"))
             return None
         if mode & stat.S_IXUSR:  # committed, it would have mode 100755, and no host would take it
             problems.append(
                 Diagnostic(shown, 1, 1, "DG1504", "executable (expected a plain file; chmod a-x)")
             )
             return None
-        data = stream.read(FILE_LIMIT_BYTES + 1)
-    if len(data) > FILE_LIMIT_BYTES:
-        problems.append(Diagnostic(shown, 1, 1, "DG1006", f"more than {FILE_LIMIT_BYTES} bytes"))
+        data = stream.read(FILE_LIMIT_BYTES + 1) if found.st_size <= FILE_LIMIT_BYTES else b""
+    size = max(found.st_size, len(data))
+    if size > FILE_LIMIT_BYTES:
+        message = f"{size} bytes (expected at most {FILE_LIMIT_BYTES})"
+        problems.append(Diagnostic(shown, 1, 1, "DG1006", message))
         return None
     return data
+
+
+def _why(exc: OSError, folder: int, name: str) -> str:
+    """Why something cannot be opened: for a link the system has other words, and each time others."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+            return "a symbolic link"
+    return str(exc.strerror)

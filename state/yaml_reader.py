@@ -25,17 +25,40 @@ from yaml.events import (
     StreamEndEvent,
 )
 
-from schemas.diagnostic import Diagnostic
+from schemas.diagnostic import PROBLEMS_LIMIT, Diagnostic
 from schemas.scalars import Plain, shown
-from schemas.tree import Path, Places, Tree
+from schemas.tree import Path, Places, Tree, field
 
 FILE_LIMIT_BYTES = 64 * 1000
 DEPTH_LIMIT = 32
+# Texts of a few bytes become objects of a hundred: 200 files of nothing but `~,` would take all the memory that the
+# child may have. A network with 4,000 reserved addresses is fine.
+VALUES_LIMIT = 5000
+_SEPARATORS = ",\n:-?[{"  # one of them stands before every key and value but the first
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
-# Controls, bidirectional overrides, zero-width and line-separator characters: what a reviewer cannot see.
+# Controls, bidirectional overrides, zero-width, filler, tag and line-separator characters, and blanks that are no
+# blank: what a reviewer cannot see.
 _INVISIBLE = re.compile(
-    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\uffff]"
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u1680\u180e\u2000-\u200f\u2028-\u202f"
+    "\u205f-\u206f\u3000\u3164\ufeff\uffa0\ufff9-\uffff\U000e0000-\U000e0fff]"
 )
+# What libyaml says, and what its reader probably has to do about it.
+_SYNTAX_HINTS = {
+    "found character that cannot start any token": "expected blanks to indent, and quotes around what begins with @, ` or %",
+    "mapping values are not allowed in this context": "expected quotes around a text with ': ' in it, or less indentation",
+    "could not find expected ':'": "expected KEY: VALUE",
+    "did not find expected key": "expected every key of a map in the same column",
+    "did not find expected '-' indicator": "expected every item of a list in the same column",
+    "did not find expected ',' or '}'": "expected a comma between keys, or the map's end",
+    "did not find expected ',' or ']'": "expected a comma between items, or the list's end",
+    "found unexpected end of stream": "expected a closing quote",
+    "found unknown escape character": "expected single quotes around a text with backslashes",
+    "did not find expected alphabetic or numeric character": "expected quotes around what begins with & or *",
+    "block sequence entries are not allowed in this context": "expected the list in a line of its own",
+    "exceeded maximum nesting depth": "expected fewer levels",
+}
+# libyaml notices these where the next thing begins, which may be the end of the file.
+_MISSED_FROM_ITS_BEGIN = frozenset({"found unexpected end of stream", "could not find expected ':'"})
 
 # Without these there is no anchor, alias, tag, directive or merge key, and no character that only an escape shows.
 _UNUSUAL = re.compile(r"[&*!%<\\]")
@@ -58,7 +81,7 @@ def read_yaml(file: str, data: bytes) -> tuple[Tree | None, tuple[Diagnostic, ..
         value = _ordinary(text)
         if value is None:
             reader = _Reader(file)
-            value = reader.read(text)
+            value = reader.read_all(text)
             if reader.problems:
                 return None, tuple(reader.problems)
     except _RefusedError as refused:
@@ -77,7 +100,7 @@ def _ordinary(text: str) -> dict[str, Any] | None:  # noqa: C901, PLR0912  # one
 
     It notes no places and says nothing, in half of the time: of 10,000 documents nearly all are of this kind.
     """
-    if _UNUSUAL.search(text):
+    if _UNUSUAL.search(text) or sum(map(text.count, _SEPARATORS)) >= VALUES_LIMIT:
         return None
     following: Callable[[], Any] = CParser(text).get_event
     root: list[Any] = []
@@ -135,16 +158,28 @@ def _decoded(file: str, data: bytes) -> str:
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as exc:
-        line = data.count(b"\n", 0, exc.start) + 1
-        column = exc.start - (data.rfind(b"\n", 0, exc.start) + 1) + 1
+        before = data[: exc.start].decode("utf-8")
+        line, column = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         raise _RefusedError(
-            Diagnostic(file, line, column, "DG1005", f"byte 0x{data[exc.start]:02x} is no UTF-8")
+            Diagnostic(
+                file,
+                line,
+                column,
+                "DG1005",
+                f"byte 0x{data[exc.start]:02x} is no UTF-8 (expected text in UTF-8)",
+            )
         ) from None
     if match := _INVISIBLE.search(text):
         line = text.count("\n", 0, match.start()) + 1
         column = match.start() - (text.rfind("\n", 0, match.start()) + 1) + 1
         raise _RefusedError(
-            Diagnostic(file, line, column, "DG1005", f"character U+{ord(match[0]):04X} is not allowed")
+            Diagnostic(
+                file,
+                line,
+                column,
+                "DG1005",
+                f"character U+{ord(match[0]):04X} cannot be seen (expected text that can)",
+            )
         )
     return text
 
@@ -159,6 +194,16 @@ class _Reader:
         self.file = file
         self.places: dict[Path, tuple[int, int]] = {}
         self.problems: list[Diagnostic] = []
+        self.values = 0
+        self.begin = (1, 1)
+
+    def read_all(self, text: str) -> dict[str, Any]:
+        """As `read`; what keeps it from reading on comes behind the problems before it."""
+        try:
+            return self.read(text)
+        except _RefusedError as refused:
+            self.problems.append(refused.diagnostic)
+        return {}
 
     def read(self, text: str) -> dict[str, Any]:
         root: list[Any] = []
@@ -176,33 +221,34 @@ class _Reader:
             elif isinstance(event, MappingEndEvent | SequenceEndEvent):
                 self.stack.pop()
         if not root or not isinstance(root[0], dict):
-            raise _RefusedError(
-                Diagnostic(
-                    self.file,
-                    1,
-                    1,
-                    "DG1007",
-                    "no document (expected a map with apiVersion, kind, metadata and spec)",
-                )
-            )
+            what = shown(root[0]) if root else "nothing"
+            message = f"{what} (expected a map with apiVersion, kind, metadata and spec)"
+            raise _RefusedError(Diagnostic(self.file, *self.begin, "DG1007", message))
         return root[0]
 
     def _events(self, text: str) -> Iterator[Any]:
         try:
             yield from yaml.parse(text, Loader=yaml.CSafeLoader)
         except yaml.YAMLError as exc:
-            mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
-            line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
             problem = getattr(exc, "problem", None) or "not YAML"
+            begun, mark = getattr(exc, "context_mark", None), getattr(exc, "problem_mark", None)
+            mark = begun if mark is None or problem in _MISSED_FROM_ITS_BEGIN else mark
+            line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
+            since = f" in what begins in line {begun.line + 1}" if begun and begun.line + 1 < line else ""
+            hint = _SYNTAX_HINTS.get(problem, "expected YAML")
             raise _RefusedError(
-                Diagnostic(self.file, line, column, "DG1001", f"{problem} (expected YAML)")
+                Diagnostic(self.file, line, column, "DG1001", f"{problem}{since} ({hint})")
             ) from None
 
     def _value(self, event: Any, root: list[Any]) -> None:
         """One scalar, or the start of a collection, put where the innermost open collection wants it."""
+        self.values += 1
+        if self.values > VALUES_LIMIT:
+            self._refuse(event, "DG1006", f"more than {VALUES_LIMIT} keys and values")
         value = self._made(event)
         if not self.stack:
             root.append(value)
+            self.begin = _place(event)
             path: Path = ()
         else:
             container, outer, pending = self.stack[-1]
@@ -217,8 +263,11 @@ class _Reader:
                 key = pending.pop()
                 path = (*outer, key)
                 container[key] = value
-        if isinstance(value, Plain) and value in _NULLS:
-            self._report(event, "DG1004", f"{str(value)!r} is null (leave the key out instead)")
+        if isinstance(value, Plain) and value in _NULLS and self.stack:
+            written = str(value) if "u" in value.lower() else f"{value or 'nothing'}, which is null"
+            self._report(
+                event, "DG1004", f"{field(path)}: {written} (expected a value; leave out what has none)"
+            )
         if isinstance(value, dict | list):
             if len(self.stack) >= DEPTH_LIMIT:
                 self._refuse(event, "DG1006", f"nested deeper than {DEPTH_LIMIT} levels")
@@ -232,37 +281,44 @@ class _Reader:
                 event, "DG1002", "a merge key (expected plain YAML; profiles are for what is shared)"
             )
         if isinstance(key, Plain) and key in _NULLS:
-            self._report(event, "DG1004", f"{str(key)!r} is null (expected a name)")
+            self._report(
+                event, "DG1004", f"{field((*outer, str(key) or '~'))}: a null as a key (expected a name)"
+            )
         name = str(key)
         if name in container:
             line = self.places[*outer, name][0]
-            self._report(
-                event, "DG1003", f"key {shown(name)} stands here a second time (first in line {line})"
-            )
-        self.places[*outer, name] = _place(event)
+            where = field((*outer, name))
+            self._report(event, "DG1003", f"{where}: a second time in this map (first in line {line})")
+        self.places.setdefault((*outer, name), _place(event))
         container.setdefault(name, None)
         pending.append(name)
 
     def _made(self, event: Any) -> Any:
         if isinstance(event, AliasEvent):
-            self._refuse(
-                event, "DG1002", f"an alias *{(event.anchor or '')[:60]} (expected every value written out)"
-            )
+            alias = shown(f"*{event.anchor}")
+            self._refuse(event, "DG1002", f"an alias {alias} (expected every value written out)")
         if event.anchor is not None:
-            self._refuse(
-                event, "DG1002", f"an anchor &{event.anchor[:60]} (expected every value written out)"
-            )
+            anchor = shown(f"&{event.anchor}")
+            self._refuse(event, "DG1002", f"an anchor {anchor} (expected every value written out)")
         if event.tag is not None:
-            self._refuse(event, "DG1002", f"a tag {event.tag[:60]} (expected plain values)")
+            tag = shown(event.tag.replace("tag:yaml.org,2002:", "!!", 1))
+            self._refuse(event, "DG1002", f"a tag {tag} (expected plain values)")
         if isinstance(event, ScalarEvent):
             if not event.style:
                 return Plain(event.value)
             if match := _INVISIBLE.search(event.value):  # written as an escape, so not seen in the text
-                self._refuse(event, "DG1005", f"character U+{ord(match[0]):04X} is not allowed")
+                self._refuse(
+                    event,
+                    "DG1005",
+                    f"character U+{ord(match[0]):04X} cannot be seen (expected text that can)",
+                )
             return str(event.value)
         return {} if isinstance(event, MappingStartEvent) else []
 
     def _report(self, event: Any, code: str, message: str) -> None:
+        if len(self.problems) == PROBLEMS_LIMIT:
+            more = f"more than {PROBLEMS_LIMIT} problems in this file (expected none)"
+            raise _RefusedError(Diagnostic(self.file, None, None, "DG1506", more))
         self.problems.append(self._diagnostic(event, code, message))
 
     def _diagnostic(self, event: Any, code: str, message: str) -> Diagnostic:

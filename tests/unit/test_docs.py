@@ -23,6 +23,8 @@ ALL_PAGES = sorted([*PAGES, ROOT / "examples/README.md", ROOT / "tests/dom0/READ
 SCHEMAS = sorted((ROOT / "schemas" / "json").glob("*.json"))
 # Words that stand behind `domgit` in prose and are no verbs.
 NO_VERBS = {"itself"}
+# What `domgit new` says, and what is said of a repository as a whole.
+NO_FILE_SAYS = {"DG1202", "DG1505", "DG1601", "DG1602"}
 ENVELOPE = {"apiVersion", "kind", "metadata", "spec"}
 SECTIONS = {"DomU": ("DomU",), "Host": ("Host",), "Network": ("Network",), "Profile": ("Profile", "DomU")}
 FENCE = re.compile(r"^```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -128,6 +130,25 @@ def test_every_explained_code_has_an_example_of_its_own_and_a_remedy() -> None:
             poor.append(code)
 
     assert poor == []
+
+
+def test_every_example_of_a_problem_in_a_repository_is_what_some_case_says() -> None:
+    said = {
+        line
+        for path in (ROOT / "tests" / "cases" / "spec").glob("*/expected.txt")
+        for line in read(path).splitlines()
+    }
+    text = read(DOCS / "errors.md")
+    examples = [
+        line
+        for code in documented_codes()
+        for match in [FENCE.search(text.partition(f"\n### {code}\n")[2])]
+        for line in (match["text"].splitlines() if match else ())
+        if code not in NO_FILE_SAYS and f"[{code}]" in line
+    ]
+
+    assert len(examples) >= 30
+    assert [line for line in examples if line not in said] == []
 
 
 def test_reasons_of_blocked_changes_notes_and_waits_are_explained() -> None:

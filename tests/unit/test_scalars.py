@@ -45,6 +45,7 @@ KINDS: dict[str, TypeAdapter[Any]] = {
         "Text",
         "TimeZone",
         "Uuid",
+        "VolumeGroup",
     ]
 }
 STRINGS = sorted(set(KINDS) - {"Integer", "Boolean"})
