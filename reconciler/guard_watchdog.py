@@ -40,8 +40,8 @@ def script() -> str:
 class HostWatchdog:
     """Watches on this machine. It outlives this process, its group, its session, and under systemd its unit."""
 
-    def __init__(self, runner: Runner) -> None:
-        self._runner = runner
+    def __init__(self, runner: Runner, *, systemd: Path = SYSTEMD_RUNS, start_s: float = START_S) -> None:
+        self._runner, self._systemd, self._start_s = runner, systemd, start_s
 
     def start(self, file: PendingFile, after_s: float) -> None:
         """See Watchdog."""
@@ -50,9 +50,9 @@ class HostWatchdog:
         write_whole(program, script(), mode=0o700)
         deadline = int(time.clock_gettime(time.CLOCK_BOOTTIME) + after_s)
         words = ("/bin/sh", str(program), str(file.at("new")), str(deadline))
-        if not (SYSTEMD_RUNS.is_dir() and self._runs(*as_unit(file.base.name), *words)):
+        if not (self._systemd.is_dir() and self._runs(*as_unit(file.base.name), *words)):
             self._runs("setsid", "--fork", *words)
-        until = time.monotonic() + START_S
+        until = time.monotonic() + self._start_s
         while not file.at("armed").exists():
             if time.monotonic() > until:
                 raise ApplyError(f"no watchdog starts that could take the change back: {' '.join(words)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.guard import nftables
-from state.nft import probe_features, read_table
+from state.nft import probe_features, read_listing, read_table
 from tests.model.places import Place
 from tests.model.subjects import MAC, desired, guard_of, load, run, table
 
@@ -86,3 +86,61 @@ def test_a_flushed_guard_is_gone(guarded: Place) -> None:
 
     assert read_table(guarded.runner) is None
     assert run(guarded, "nft", "delete", "table", "bridge", "domgit") == 1
+
+
+@pytest.mark.parametrize("before", PREFIXES)
+@pytest.mark.parametrize("after", PREFIXES)
+def test_a_delta_is_taken_back_and_where_it_was_never_loaded_nothing_is(
+    place: Place, before: str, after: str
+) -> None:
+    first, then = (guard_of(desired(ips=f'["{each}", 172.16.39.101]')) for each in (before, after))
+    load(place, nftables.full(first, probe_features(place.runner)))
+    there = table(place)
+    undo = nftables.undo_delta(there, then)
+
+    if undo:
+        load(place, undo)
+    assert table(place) == there
+    if undo:
+        load(place, nftables.delta(there, then))
+        assert table(place) != there
+        load(place, undo)
+    assert table(place) == there
+
+
+def test_what_others_added_meanwhile_stays_when_a_delta_is_taken_back(guarded: Place) -> None:
+    there, then = table(guarded), guard_of(desired(ips="[172.16.39.150]"))
+    load(guarded, nftables.delta(there, then))
+    load(guarded, f'add element bridge domgit own_mac {{ "y" . {MAC} }}\n')
+
+    load(guarded, nftables.undo_delta(there, then))
+
+    assert {name: each - there.elements[name] for name, each in table(guarded).elements.items() if each} == {
+        name: {f'"y" . {MAC}'} if name == "own_mac" else set()
+        for name, each in there.elements.items()
+        if each
+    }
+
+
+def test_a_table_is_put_back_as_it_was_listed_whatever_has_become_of_it(guarded: Place) -> None:
+    assert run(guarded, "nft", "insert", "rule", "bridge", "domgit", "from_guest", "accept") == 0
+    before, listed = table(guarded), read_listing(guarded.runner)
+    undo = nftables.restored(listed)
+
+    for change in (nftables.full(guard_of(desired()), probe_features(guarded.runner)), nftables.UNLOADED, ""):
+        if change:
+            load(guarded, change)
+        assert run(guarded, "nft", "-c", "-f", "-", stdin=undo) == 0
+        load(guarded, undo)
+
+        assert table(guarded) == before
+        assert read_listing(guarded.runner) == listed
+
+
+def test_a_table_that_was_not_there_is_taken_away_again_and_again(place: Place) -> None:
+    load(place, nftables.full(guard_of(desired()), probe_features(place.runner)))
+
+    for _ in range(2):
+        load(place, nftables.UNLOADED)
+
+        assert read_table(place.runner) is None

@@ -20,6 +20,7 @@ run = "/srv/run"
 secrets = "/srv/secrets"
 [tools]
 shutdown_grace = "90s"
+guard_revert = "10s"
 """
 
 
@@ -37,6 +38,7 @@ def test_everything_that_can_be_said_is_read(tmp_path: Path) -> None:
         interval_s=300.0,
         paths=Paths(Path("/srv/state"), Path("/srv/run"), Path("/srv/secrets")),
         shutdown_grace_s=90.0,
+        guard_revert_s=10.0,
     )
 
 
@@ -48,9 +50,10 @@ def test_what_is_not_said_has_its_default(tmp_path: Path) -> None:
 def test_our_files_lie_below_the_folders_that_were_named() -> None:
     paths = Paths(Path("/s"), Path("/r"), Path("/x"))
 
-    below_state = {paths.ledger, paths.last_good, paths.journal, paths.mirror}
+    below_state = {paths.ledger, paths.last_good, paths.journal, paths.mirror, paths.guard}
     assert {path.parent for path in below_state} == {Path("/s")}
-    assert len(below_state) == 4
+    assert len(below_state) == 5
+    assert paths.reverted.parent == paths.guard
     assert {paths.lock, paths.status} == {Path("/r/lock"), Path("/r/status.json")}
 
 
@@ -66,6 +69,8 @@ def test_our_files_lie_below_the_folders_that_were_named() -> None:
         ("[repo]\ninterval = '60'", "repo.interval: '60' is no duration"),
         ("[repo]\ninterval = '0s'", "repo.interval: '0s' is no duration"),
         ("[tools]\nshutdown_grace = 'long'", "tools.shutdown_grace: 'long' is no duration"),
+        ("[tools]\nguard_revert = '2s'", "tools.guard_revert: 2s (expected 3s to 25s)"),
+        ("[tools]\nguard_revert = '1m'", "tools.guard_revert: 1m (expected 3s to 25s)"),
         ("[repo]\nallowed_signers = '/etc/x'", "repo.allowed_signers: this version checks no signatures"),
         ("host = ", "Invalid value"),
     ],

@@ -251,3 +251,54 @@ def test_a_port_is_pinned_before_it_is_locked_and_unlocked_before_it_is_unpinned
 
 def test_a_port_without_its_entry_is_unlocked_without_taking_one_away() -> None:
     assert unlock("vm01", "00:16:3e:00:53:01", pinned=False) == unlock("vm01", "00:16:3e:00:53:01")[:2]
+
+
+# ---------------------------------------------------------------- back again
+
+
+def test_a_delta_is_taken_back_element_by_element() -> None:
+    before = guard(replace(VM01, addresses=(ip_network("172.16.39.1"),)))
+    after = guard(replace(VM01, addresses=(ip_network("172.16.39.2"),)))
+
+    lines = nftables.undo_delta(loaded(before), after).splitlines()
+
+    assert lines == [
+        'add element bridge domgit own_v4 { "vm01" . 00:16:3e:7c:1f:65 . 172.16.39.2 }',
+        'delete element bridge domgit own_v4 { "vm01" . 00:16:3e:7c:1f:65 . 172.16.39.2 }',
+        'add element bridge domgit own_v4 { "vm01" . 00:16:3e:7c:1f:65 . 172.16.39.1 }',
+    ]
+
+
+def test_a_port_gets_its_old_verdict_back() -> None:
+    before, after = replace(guard(VM01), closed=()), replace(guard(), closed=("vm01",))
+
+    lines = [line for line in nftables.undo_delta(loaded(before), after).splitlines() if " ports " in line]
+
+    assert lines == [
+        'delete element bridge domgit ports { "vm01" }',
+        'add element bridge domgit ports { "vm01" : goto from_guest }',
+    ]
+
+
+def test_a_set_of_prefixes_is_put_back_whole_since_old_and_new_ones_may_overlap() -> None:
+    before = guard(replace(VM01, addresses=(ip_network("172.16.39.64/29"), ip_network("172.16.39.16/29"))))
+    after = guard(replace(VM01, addresses=(ip_network("172.16.39.64/28"), ip_network("172.16.39.16/29"))))
+
+    lines = nftables.undo_delta(loaded(before), after).splitlines()
+
+    assert lines[0] == "flush set bridge domgit own_net4"
+    assert lines[1].count("/29") == 2
+    assert len(lines) == 2
+
+
+def test_nothing_is_taken_back_where_nothing_changes() -> None:
+    assert nftables.undo_delta(loaded(GUARD), GUARD) == ""
+
+
+def test_a_listing_is_written_so_that_nft_can_read_it() -> None:
+    text = "table bridge domgit {\n\tchain from_v6 {\n\t\tah nexthdr { 0x0 } goto refused_v6\n\t}\n}\n"
+
+    script = nftables.restored(text)
+
+    assert script.startswith("table bridge domgit\ndelete table bridge domgit\ntable bridge domgit {\n")
+    assert "meta l4proto 51 @th,0,8 { 0x0 } goto refused_v6" in script

@@ -121,3 +121,17 @@ def test_an_error_of_this_commit_is_not_kept_as_if_it_had_been_applied() -> None
 
     assert after.desired.held == ()
     assert after.desired.diagnostics == ()
+
+
+def test_what_host_yaml_says_of_the_guard_counts_when_the_guard_is_so() -> None:
+    before, now = desired({"vm01": {}}), EVERYTHING
+    last = LastGood(Source(BEFORE), before)
+    scope = Scope(now.domus, (), (), ())
+
+    behind = advanced(last, now, NOW, scope, ()).desired.host
+    there = advanced(last, now, NOW, scope, (), addressed=True).desired.host
+    never = advanced(None, now, NOW, scope, ()).desired.host
+
+    assert (behind.unknown_vifs, there.unknown_vifs, never.unknown_vifs) == ("report", "drop", "report")
+    assert (behind.bridges, never.bridges) == (before.host.bridges, ())
+    assert there == now.host
