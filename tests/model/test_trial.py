@@ -19,7 +19,7 @@ from tests.model.campaign import scratch
 from tests.model.faults import CUTS, Count, Fault, Killed
 from tests.model.people import bring_a_stranger
 from tests.model.world import Argv, Seam, World, make_world
-from tests.unit.fleets import domu, fleet_of, host, network
+from tests.unit.fleets import documents, domu, fleet_of, host, network
 
 WITHIN_S = 30.0
 GATEWAY = "172.16.39.1 on xenbr0"
@@ -66,7 +66,7 @@ def desired(*, guard: str = "enforce", ips: str = "[172.16.39.101]", unknown: st
     assert fleet.valid, fleet.diagnostics
     found = view(fleet, "dom0-a")
     assert found.host is not None
-    return resolve(found.host, [(each.domu, each.tree.file) for each in found.domus], networks=found.networks)
+    return resolve(found.host, documents(found), networks=found.networks)
 
 
 @pytest.fixture
@@ -87,11 +87,11 @@ def answers(world: World) -> bool:
 
 def _gateway(world: World) -> Any:
     from reconciler.way_out import neighbours
-    from state.links import read_addresses, read_links
+    from state.links import read_network
     from state.routes import read_defaults
 
-    runner = world.host
-    return neighbours(desired(), read_links(runner), read_addresses(runner), read_defaults(runner))[0]
+    network = read_network(world.host, world.host.files)
+    return neighbours(desired(), network.links, network.addresses, read_defaults(world.host))[0]
 
 
 def prepared(folder: Path, change: Change) -> World:
