@@ -159,7 +159,7 @@ def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, 
     steps: list[Step] = []
     port = observed.ports[there.interface]
     if vif.guard == "audit":
-        pinned = any(each.port == port.name and each.static and each.mac == vif.mac for each in observed.fdb)
+        pinned = vif.mac in observed.pinned.get(port.name, ())
         if port.locked or not port.learning or pinned:
             steps += [Run(argv) for argv in port_lock.unlock(port.name, vif.mac, pinned=pinned)]
     elif fact(observed, f"port:{there.interface}") != _locked(vif):

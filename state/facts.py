@@ -34,7 +34,8 @@ def fact(observed: Observed, key: str) -> str:
         case "domain" | "memory" | "vcpus" | "staged":
             return _of_domain(observed, kind, rest)
         case "name":
-            return next((each.uuid for each in observed.domains if each.name == rest and not each.dying), "")
+            holder = observed.by_name.get(rest)
+            return "" if holder is None else holder.uuid
         case "vif":
             return _of_vif(observed, rest)
         case "port":
@@ -80,7 +81,7 @@ def _of_port(observed: Observed, name: str) -> str:
     port = observed.ports.get(name)
     if port is None:
         return ""
-    entries = ",".join(sorted(entry.mac for entry in observed.fdb if entry.port == name and entry.static))
+    entries = ",".join(sorted(observed.pinned.get(name, ())))
     link = observed.links.get(name)
     lldp = link is not None and bool(link.group_fwd_mask & 1 << LLDP_GROUP)
     return f"{port.bridge} locked={port.locked} learning={port.learning} lldp={lldp} {entries}"

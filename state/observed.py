@@ -90,9 +90,13 @@ class Observed:
     addresses: tuple[tuple[str, Address], ...] = ()  # dom0's own, by interface
     routes: tuple[Route, ...] = ()  # the next hops of dom0's default routes
     by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
+    by_name: Mapping[str, Domain] = field(init=False, repr=False, compare=False)  # living ones alone
+    pinned: Mapping[str, tuple[str, ...]] = field(
+        init=False, repr=False, compare=False
+    )  # static MACs by port
 
     def __post_init__(self) -> None:
-        """Index the domains by uuid; a dying one never hides a living one.
+        """Index what every domU is looked up in. By uuid a dying domain never hides a living one.
 
         Raises:
             ReadError: two living domains share a uuid, so nothing can be told apart.
@@ -104,7 +108,14 @@ class Observed:
                 raise ReadError(f"domains {other.domid} and {domain.domid} have the same uuid {domain.uuid}")
             if other is None or other.dying:
                 index[domain.uuid] = domain
+        names = {domain.name: domain for domain in reversed(self.domains) if not domain.dying}
+        pinned: dict[str, tuple[str, ...]] = {}
+        for entry in sorted(self.fdb):
+            if entry.static:
+                pinned[entry.port] = (*pinned.get(entry.port, ()), entry.mac)
         object.__setattr__(self, "by_uuid", index)
+        object.__setattr__(self, "by_name", names)
+        object.__setattr__(self, "pinned", pinned)
 
     def digest(self) -> str:
         """`sha256:` over all that plans are made from."""

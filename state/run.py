@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import select
 import shlex
 import signal
 import subprocess
@@ -170,11 +171,10 @@ class HostRunner:
             raise ReadError(f"{argv[0]}: no pipes")
         stdout = Bounded(process.stdout, self._limit_bytes)
         stderr = Bounded(process.stderr, self._limit_bytes)
-        try:
-            rc = process.wait(timeout_s)
-        except subprocess.TimeoutExpired as exc:
+        if not _ends(process, timeout_s):
             _end(process)
-            raise ReadError(f"{shlex.join(argv)}: no answer within {timeout_s:g} s") from exc
+            raise ReadError(f"{shlex.join(argv)}: no answer within {timeout_s:g} s")
+        rc = process.wait()
         text, whole = stdout.text(DRAIN_S)
         # A monitor that xl forked keeps stderr open for its whole life: wait for what is there, not for the end.
         talk, _ = stderr.text(0.2)
@@ -205,6 +205,17 @@ def _given(text: str) -> int:
         data = data[os.write(descriptor, data) :]
     os.lseek(descriptor, 0, os.SEEK_SET)
     return descriptor
+
+
+def _ends(process: subprocess.Popen[bytes], timeout_s: float) -> bool:
+    """Whether it ends in time. Popen.wait with a timeout looks twenty times a second: a plan runs as many commands."""
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        ending = select.poll()
+        ending.register(descriptor, select.POLLIN)
+        return bool(ending.poll(timeout_s * 1000))
+    finally:
+        os.close(descriptor)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from reconciler.ledger import Ledger
 from reconciler.plan import Source
 from reconciler.render_xl import config_path, render_xl
 from reconciler.step import Run
-from state import links, nft, xenstore, xl
+from state import links, nft, routes, xenstore, xl
 from state.desired import Desired
 from state.nft import Features
 from tests.model.host import Host, make_host
@@ -35,10 +36,12 @@ _READS = (
     xl.VM_LIST,
     xl.INFO,
     xenstore.LIST_VIFS,
+    xenstore.LIST_DOMAINS,
     links.LINKS,
     links.PORTS,
     links.FDB,
     links.ADDRESSES,
+    *routes.DEFAULTS,
     nft.LIST_TABLE,
     nft.LIST_TABLES,
 )
@@ -62,7 +65,15 @@ def settle(desired: Desired, revision: str) -> None:
             owned = ledger.remember(owned, domu.uuid, "disk", f"{disk.path}={found.st_dev}:{found.st_ino}")
     ledger.save(STATE / "ledger.json", owned)
     save(STATE / "last-good.json", LastGood(Source(revision, "main", "", ""), desired))
+    _interfaces(host)
     _print_at_once(host)
+
+
+def _interfaces(host: Host) -> None:
+    """The kernel's own list of interfaces is held against what `ip` prints: so these are real, if not vifs."""
+    missing = sorted(set(host.links.by_name) - {path.name for path in Path(links.INTERFACES).iterdir()})
+    batch = "".join(f"link add name {name} type bridge\n" for name in missing)
+    subprocess.run(["ip", "-batch", "-"], input=batch, text=True, check=True)
 
 
 def _running(desired: Desired) -> Host:
