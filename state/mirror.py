@@ -125,9 +125,11 @@ def server(url: str) -> tuple[str, int] | None:
 
 def _split(url: str) -> SplitResult:
     try:
-        return urlsplit(url)
+        parts = urlsplit(url)
+        _ = parts.port  # read only here: one that is none is an error of its own
     except ValueError as exc:
-        raise ReadError(f"{url[:200]!r} is no repository: {exc}") from exc
+        raise ReadError(f"{url[:200]!r} is no repository: {exc!s:.200}") from exc
+    return parts
 
 
 def _check_remote(url: str) -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Any
 
+from state.listing import Entry, parse_entries
 from state.run import ReadError, Runner, read
 
 # The main table. Who routes by policy has gateways that are not seen here: they are neither required nor protected.
@@ -31,16 +29,13 @@ def parse_defaults(text: str) -> tuple[Route, ...]:
 
     Source: ip-route(8), iproute2 6.1.
     """
-    try:
-        # A route without a device is of a type that refuses (unreachable, prohibit, blackhole) or has several hops.
-        return tuple(
-            _hop(each)
-            for route in _entries(text)
-            for each in route.get("nexthops", (route,))
-            if "dev" in each and route.get("type", "unicast") == "unicast"
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as exc:
-        raise ReadError(f"ip route: an entry is not as expected: {exc!r}") from exc
+    # A route without a device is of a type that refuses (unreachable, prohibit, blackhole) or has several hops.
+    return tuple(
+        _hop(each)
+        for route in parse_entries("ip route", text)
+        for each in (route.entries("nexthops") if route.has("nexthops") else (route,))
+        if each.has("dev") and route.text("type", "unicast") == "unicast"
+    )
 
 
 def parse_way(text: str) -> str:
@@ -51,26 +46,19 @@ def parse_way(text: str) -> str:
 
     Source: ip-route(8), iproute2 6.1.
     """
-    try:
-        return str(next(_entries(text))["dev"])
-    except (KeyError, StopIteration) as exc:
-        raise ReadError(f"ip route get: an entry is not as expected: {exc!r}") from exc
+    found = parse_entries("ip route get", text)
+    if not found:
+        raise ReadError("ip route get: no route")
+    return found[0].text("dev")
 
 
-def _hop(entry: Mapping[str, Any]) -> Route:
+def _hop(entry: Entry) -> Route:
     # An IPv4 route may have a gateway of IPv6 (RFC 5549), which has its own key.
-    gateway = entry["via"]["host"] if "via" in entry else entry.get("gateway")
-    return Route(str(entry["dev"]), None if gateway is None else ip_address(str(gateway)))
-
-
-def _entries(text: str) -> Iterator[Mapping[str, Any]]:
+    gateway = entry.entry("via").text("host") if entry.has("via") else entry.text("gateway", "")
     try:
-        entries = json.loads(text)
+        return Route(entry.text("dev"), ip_address(gateway) if gateway else None)
     except ValueError as exc:
-        raise ReadError("ip route: not JSON") from exc
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise ReadError("ip route: not an array of objects")
-    return iter(entries)
+        raise ReadError(f"ip route: gateway is {gateway!r:.80}, which is no address") from exc
 
 
 def read_defaults(runner: Runner) -> tuple[Route, ...]:

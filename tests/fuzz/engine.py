@@ -9,12 +9,14 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from random import Random
 from types import FrameType
 
 from tests.fuzz.mutate import mutated
 from tests.fuzz.target import InconsistentError, Target
 
+ROOT = Path(__file__).resolve().parents[2]
 # A hundred times what the slowest input takes: only what grows without bounds gets there.
 DEADLINE_CPU_S = 10.0
 _REDUCTIONS = 400
@@ -40,6 +42,14 @@ class Finding:
         return f"    ({self.target!r}, {self.data!r}),  # {self.problem}"
 
 
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one execution ended. `kind` is "" for a value, and the same for all that end in the same way."""
+
+    kind: str
+    problem: str | None = None
+
+
 @dataclass(slots=True)
 class Tally:
     """How the executions of one target ended. `kinds` are the different refusals, their values left out."""
@@ -56,14 +66,14 @@ def run(target: Target, numbers: Iterable[int], seed: int, tally: Tally) -> None
     started = time.process_time()
     for number in numbers:
         data = made(target, number, seed)
-        kind, problem = outcome(target, data)
+        ended = outcome(target, data)
         tally.executions += 1
-        if problem is None:
-            tally.values += not kind
-            tally.kinds.add(kind)
-        elif kind not in tally.findings and len(tally.findings) < _FINDINGS:
-            smallest = reduced(target, data, kind)
-            tally.findings[kind] = Finding(target.name, number, smallest, problem)
+        if ended.problem is None:
+            tally.values += not ended.kind
+            tally.kinds.add(ended.kind)
+        elif ended.kind not in tally.findings and len(tally.findings) < _FINDINGS:
+            smallest = reduced(target, data, ended)
+            tally.findings[ended.kind] = Finding(target.name, number, smallest, ended.problem)
     tally.kinds.discard("")
     tally.cpu_s += time.process_time() - started
 
@@ -71,27 +81,37 @@ def run(target: Target, numbers: Iterable[int], seed: int, tally: Tally) -> None
 def made(target: Target, number: int, seed: int) -> bytes:
     """The input of one execution."""
     dice = Random(f"{seed} {target.name} {number}")  # noqa: S311  # reproducible, not secret
-    data = mutated(dice.choice(target.seeds), target.seeds, dice, structured=target.structured)
+    seeds = target.seeds()
+    data = mutated(dice.choice(seeds), seeds, dice, structured=target.structured)
     return target.sealed(data) if target.sealed is not None and dice.random() < 0.5 else data
 
 
-def outcome(target: Target, data: bytes) -> tuple[str, str | None]:
-    """What kind of end an input has, "" for a value; and what is wrong with that, None if nothing is."""
+def outcome(target: Target, data: bytes, deadline_s: float = DEADLINE_CPU_S) -> Ended:
+    """How an input ends."""
     try:
-        with _deadline():
+        with _deadline(deadline_s):
             target.read(data)
     except target.refusals as refused:
-        return _kind(refused), None
+        return Ended(f"{type(refused).__name__}: {_MOVING.sub('', str(refused)[:300])[:100]}")
+    except InconsistentError as problem:
+        # Behind the last colon stands the value, of which there are many.
+        return Ended(str(problem)[:300].rpartition(": ")[0] or str(problem), f"{problem!s:.200}")
     except (Exception, OvertimeError) as problem:  # noqa: BLE001  # whatever it is, it is the finding
-        place = traceback.extract_tb(problem.__traceback__)[-1]
-        where = "" if isinstance(problem, OvertimeError) else f" at {place.name}"
-        return f"{_kind(problem)}{where}", f"{type(problem).__name__}: {problem!s:.200}{where}"
-    return "", None
+        name = type(problem).__name__
+        place = "" if isinstance(problem, OvertimeError) else _place(problem)
+        return Ended(name + place, f"{name}: {problem!s:.200}{place}")
+    return Ended("")
 
 
-def reduced(target: Target, data: bytes, kind: str) -> bytes:
+def _place(problem: BaseException) -> str:
+    """The innermost of our own functions that it came through."""
+    ours = [each for each in traceback.extract_tb(problem.__traceback__) if str(ROOT) in each.filename]
+    return f" in {ours[-1].name}" if ours else ""
+
+
+def reduced(target: Target, data: bytes, ended: Ended) -> bytes:
     """A smaller input that ends the same way: parts are left out for as long as it does."""
-    if "OvertimeError" in kind:
+    if "OvertimeError" in ended.kind:
         return data  # every attempt would cost the whole deadline
     attempts, size = 0, max(1, len(data) // 2)
     while attempts < _REDUCTIONS:
@@ -99,26 +119,20 @@ def reduced(target: Target, data: bytes, kind: str) -> bytes:
         while place < len(data) and attempts < _REDUCTIONS:
             attempts += 1
             candidate = data[:place] + data[place + size :]
-            if outcome(target, candidate) == (kind, None) or outcome(target, candidate)[0] != kind:
-                place += size
-            else:
+            less = outcome(target, candidate)
+            if less.kind == ended.kind and less.problem is not None:
                 data, shorter = candidate, True
+            else:
+                place += size
         if size == 1 and not shorter:
             break
         size = max(1, size // 2)
     return data
 
 
-def _kind(problem: BaseException) -> str:
-    said = str(problem)[:300]
-    # Behind the last colon of an inconsistency stands the value, of which there are many.
-    said = said.rpartition(": ")[0] or said if isinstance(problem, InconsistentError) else said
-    return f"{type(problem).__name__}: {_MOVING.sub('', said)[:100]}"
-
-
 @contextmanager
-def _deadline() -> Iterator[None]:
-    signal.setitimer(signal.ITIMER_VIRTUAL, DEADLINE_CPU_S)
+def _deadline(cpu_s: float) -> Iterator[None]:
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s)
     try:
         yield
     finally:
@@ -126,7 +140,7 @@ def _deadline() -> Iterator[None]:
 
 
 def _overtime(_number: int, _frame: FrameType | None) -> None:
-    raise OvertimeError(f"still at it after {DEADLINE_CPU_S:g} s of CPU")
+    raise OvertimeError("still at it after its deadline")
 
 
 signal.signal(signal.SIGVTALRM, _overtime)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from ipaddress import IPv4Network, IPv6Network
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from state import foreign, links, nft, xenstore, xl
+from state import foreign, frames, links, nft, reach, routes, xenstore, xl
 from state.run import Completed, ReadError
 from tests.fuzz.conform import conforms
-from tests.fuzz.target import Target, demand
+from tests.fuzz.target import Target, demand, fixed
 from tests.unit.captures import capture, names
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
 
-def _seeds(*tools: str) -> tuple[bytes, ...]:
-    return tuple(capture(name).encode() for name in names("*") if name.startswith(tools))
+@cache
+def _seeds(tools: tuple[str, ...], more: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    return (*(capture(name).encode() for name in names("*") if name.startswith(tools)), *more)
 
 
 def _live(
@@ -24,7 +26,7 @@ def _live(
     read: Callable[[str], object],
     *tools: str,
     structured: bool = False,
-    more: Iterable[bytes] = (),
+    more: tuple[bytes, ...] = (),
     weight: float = 1.0,
 ) -> Target:
     """A parser of a tool's text; bytes that are no text reach it as the runner hands them over."""
@@ -32,7 +34,9 @@ def _live(
     def parse(data: bytes) -> object:
         return read(data.decode("utf-8", "backslashreplace"))
 
-    return Target(name, (*_seeds(*tools), *more), parse, (ReadError,), structured=structured, weight=weight)
+    return Target(
+        name, partial(_seeds, tools, more), parse, (ReadError,), structured=structured, weight=weight
+    )
 
 
 def _list(text: str) -> object:
@@ -123,6 +127,40 @@ def _tables(text: str) -> object:
     return found
 
 
+def _routes(text: str) -> object:
+    found = routes.parse_defaults(text)
+    conforms(found, tuple[routes.Route, ...])
+    return found
+
+
+def _way(text: str) -> object:
+    device = routes.parse_way(text)
+    conforms(device, str)
+    return device
+
+
+def _servers(text: str) -> object:
+    found = reach.parse_ahosts(text)
+    conforms(found, tuple[IPv4Address | IPv6Address, ...])
+    demand(len(set(found)) == len(found), "an address twice")
+    return found
+
+
+def _frame(untrusted_frame: bytes) -> object:
+    """What anybody on the segment may send: it is an answer, or none."""
+    found = frames.answer_of_arp(untrusted_frame), frames.answer_of_nd(untrusted_frame)
+    conforms(found, tuple[IPv4Address | None, IPv6Address | None])
+    return found
+
+
+_FRAMES = (
+    frames.request(b"\x00\x16\x3e\x00\x53\x01", None, IPv4Address("192.0.2.1")).replace(
+        b"\0\1\x08", b"\0\2\x08"
+    ),
+    frames.solicitation(b"\x00\x16\x3e\x00\x53\x01", None, IPv6Address("2001:db8::1")),
+)
+
+
 def _message(text: str) -> object:
     """What a failed command is told with: one line that fits a log."""
     told = str(Completed(("xl", "list"), 1, "", text, 1, 0.0))
@@ -147,5 +185,13 @@ def targets() -> tuple[Target, ...]:
         _live("nft-list-table", _table, "nft-list-table"),
         _live("nft-list-tables", _tables, "nft-tables"),
         _live("iptables-save", foreign.stateless, "iptables-save"),
+        _live("ip-route", _routes, "ip-route-6", structured=True),
+        _live("ip-route-get", _way, "ip-route-get", structured=True, weight=0.5),
+        _live(
+            "getent-ahosts",
+            _servers,
+            more=(b"192.0.2.1       STREAM git.example.net\n2001:db8::1     DGRAM\n",),
+        ),
+        Target("answer-frame", fixed(*_FRAMES), _frame, (), weight=0.5),
         _live("stderr", _message, "error"),
     )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from reconciler import config, last_good, ledger
+from reconciler import config, last_good, ledger, reverted
 from reconciler.cli.act import load_plan
 from reconciler.cli.look import _applied, _records_of
 from reconciler.cli.output import Failed
@@ -19,6 +19,7 @@ from reconciler.config import Config, ConfigError
 from reconciler.diff import make_plan
 from reconciler.diff_config import is_of
 from reconciler.file_change import file_written
+from reconciler.guard_pending import Pending, parse_pending
 from reconciler.journal import Journal, JournalError
 from reconciler.last_good import LastGood
 from reconciler.plan import Plan, Source, digest_of
@@ -26,13 +27,14 @@ from reconciler.plan_document import parse_document, plan_document
 from reconciler.plan_text import plan_html, plan_markdown, plan_text
 from reconciler.policy import Policy
 from reconciler.render_xl import render_xl
+from reconciler.reverted import Reverted
 from reconciler.review import StaleError, restricted
+from reconciler.sealed import opened, sealed
 from reconciler.secret import masked
 from state.files import FileStat, HostFiles, digest
 from state.run import ReadError
 from tests.fuzz.conform import conforms
-from tests.fuzz.target import Target, demand
-from tests.unit.deviations import situation
+from tests.fuzz.target import Target, demand, fixed
 from tests.unit.test_plan_cases import cases, met
 from tests.unit.worlds import REVISION, desired
 
@@ -153,7 +155,8 @@ def _append(data: bytes) -> object:
 # ---------------------------------------------------------------- ledger, last-good, configuration
 
 
-def _ledger_text() -> bytes:
+@cache
+def _ledgers() -> tuple[bytes, ...]:
     content = {
         "e608ed38-c1b9-532e-a769-0156b41e19e1": ledger.Owned(
             "vm01", disks={"/srv/xen/images/vm01.img": "2049:1"}, powered_off=True, protect=True
@@ -161,7 +164,7 @@ def _ledger_text() -> bytes:
         "d8eac4cc-8e11-58b9-9e67-207d9472a37d": ledger.Owned("vm02"),
     }
     ledger.save(_ROOT / "ledger-seed", content)
-    return (_ROOT / "ledger-seed").read_bytes()
+    return ((_ROOT / "ledger-seed").read_bytes(),)
 
 
 def _ledger(data: bytes) -> object:
@@ -178,26 +181,58 @@ _LAST = {
 }
 
 
-def _last_texts() -> Iterator[bytes]:
-    small: dict[str, Any] = {"vm01": {}}
-    for words in (_LAST, small):
-        last_good.save(
-            _ROOT / "last-seed", LastGood(Source(REVISION, "main", "Provider", "subject"), desired(words))
-        )
-        yield (_ROOT / "last-seed").read_bytes()
-
-
 @cache
-def _orphaned() -> Any:
-    """A host on which everything that was last applied has lost its file."""
-    return situation({"git": {}, "applied": _LAST})
+def _lasts() -> tuple[bytes, ...]:
+    small: dict[str, Any] = {"vm01": {}}
+    source = Source(REVISION, "main", "Provider", "subject")
+    texts = []
+    for words in (_LAST, small):
+        last_good.save(_ROOT / "last-seed", LastGood(source, desired(words)))
+        texts.append((_ROOT / "last-seed").read_bytes())
+    return tuple(texts)
 
 
 def _last(data: bytes) -> object:
-    """Whatever is taken for what was last applied can be planned with."""
     found = last_good.load(_at("last", data))
     demand(found is not None, "nothing, although the file is there")
     conforms(found, LastGood)
+    return found
+
+
+def _sealed_again(data: bytes) -> bytes:
+    """A record whose digest fits what it holds now, as far as it is JSON at all."""
+    try:
+        content = json.loads(opened(data))
+        content.pop("sha256", None)
+        return sealed(content).encode()
+    except (ValueError, AttributeError, RecursionError):
+        return data
+
+
+def _reverted(data: bytes) -> object:
+    found = reverted.load(_at("reverted", data))
+    conforms(found, tuple[Reverted, ...])
+    return found
+
+
+@cache
+def _reverteds() -> tuple[bytes, ...]:
+    reverted.save(
+        _ROOT / "reverted-seed",
+        [Reverted("elements 0123", "2026-11-27T10:00:00Z", "no answer from 192.0.2.1")],
+    )
+    return ((_ROOT / "reverted-seed").read_bytes(),)
+
+
+_PENDING = Pending(
+    "20261127T100000-abcdef", "boot", "2026-11-27T10:00:00Z", ("192.0.2.1",), "delete table bridge domgit\n"
+)
+
+
+def _pending(data: bytes) -> object:
+    found = parse_pending(data.decode("utf-8", "surrogateescape"))
+    conforms(found, Pending)
+    demand(parse_pending(found.text()) == found, "written and read again it is another one")
     return found
 
 
@@ -244,12 +279,9 @@ def _monitors(data: bytes) -> object:
 
 
 @cache
-def _configuration() -> bytes:
-    return render_xl(
-        desired(
-            {"vm01": {"console": {"vnc": {"listen": "127.0.0.1", "display": "5", "passwordSecret": "vnc"}}}}
-        ).domus[0]
-    ).encode()
+def _configurations() -> tuple[bytes, ...]:
+    vnc = {"listen": "127.0.0.1", "display": "5", "passwordSecret": "vnc"}
+    return (render_xl(desired({"vm01": {"console": {"vnc": vnc}}}).domus[0]).encode(),)
 
 
 def _file(data: bytes) -> object:
@@ -266,32 +298,20 @@ def _file(data: bytes) -> object:
     return json.dumps(plan_document(plan, timestamp="")).encode()
 
 
-def _record(
-    name: str, seeds: tuple[bytes, ...], read: Callable[[bytes], object], error: type[Exception]
-) -> Target:
-    return Target(name, seeds, read, (error,), structured=True)
-
-
 def targets() -> tuple[Target, ...]:
     """A target for each file that is read back."""
+    plan, chain, record = (ValueError,), (JournalError,), (ReadError,)
+    commands = (b"xl\0create\0-q\0-f\0/etc/xen/vm01.cfg\0", b"", b"/usr/bin/bash\0")
     return (
-        Target(
-            "plan-file", _plan_texts(), _plan, (ValueError,), structured=True, sealed=_resealed, weight=0.3
-        ),
-        Target(
-            "journal", _journals(), _journal, (JournalError,), structured=True, sealed=_rechained, weight=0.3
-        ),
-        Target("journal-append", _journals(), _append, (JournalError,), weight=0.3),
-        _record("ledger", (_ledger_text(),), _ledger, ReadError),
-        _record("last-good", (*_last_texts(),), _last, ReadError),
-        Target("config", (_CONFIG,), _config, (ConfigError,)),
-        Target("mountinfo", (_MOUNTS,), _mounts, (ReadError,), weight=0.5),
-        Target(
-            "cmdline",
-            (b"xl\0create\0-q\0-f\0/etc/xen/vm01.cfg\0", b"", b"/usr/bin/bash\0"),
-            _monitors,
-            (ReadError,),
-            weight=0.5,
-        ),
-        Target("xl-cfg", (_configuration(),), _file, (ReadError,)),
+        Target("plan-file", _plan_texts, _plan, plan, structured=True, sealed=_resealed, weight=0.3),
+        Target("journal", _journals, _journal, chain, structured=True, sealed=_rechained, weight=0.3),
+        Target("journal-append", _journals, _append, chain, weight=0.3),
+        Target("ledger", _ledgers, _ledger, record, structured=True, sealed=_sealed_again),
+        Target("last-good", _lasts, _last, record, structured=True, sealed=_sealed_again),
+        Target("reverted", _reverteds, _reverted, record, structured=True),
+        Target("guard-pending", fixed(_PENDING.text().encode()), _pending, (ValueError,)),
+        Target("config", fixed(_CONFIG), _config, (ConfigError,)),
+        Target("mountinfo", fixed(_MOUNTS), _mounts, record, weight=0.5),
+        Target("cmdline", fixed(*commands), _monitors, record, weight=0.5),
+        Target("xl-cfg", _configurations, _file, record),
     )

@@ -25,6 +25,7 @@ from schemas.network import Network
 from schemas.scalars import Plain
 from schemas.tree import Tree
 from state import git_objects, mirror
+from state.checked import Memory
 from state.desired import Desired
 from state.git_objects import Commit, GitError
 from state.mirror import Fetched, Remote
@@ -36,7 +37,7 @@ from state.spec_child import Request
 from state.spec_reader import read
 from state.yaml_reader import DEPTH_LIMIT, FILE_LIMIT_BYTES, read_yaml
 from tests.fuzz.conform import conforms
-from tests.fuzz.target import Target, demand
+from tests.fuzz.target import Target, demand, fixed
 from tests.unit.fleets import documents as documents_of
 from tests.unit.fleets import domu, host, network
 
@@ -217,15 +218,17 @@ def _answers() -> tuple[bytes, ...]:
     """What the reader hands over for a few repositories."""
     chosen = ("good_every_field", "good_crlf_and_comments", "duplicate_key", "claim_address_twice")
     return tuple(
-        json.dumps(read(Request(str(CASES / name), "WORKTREE", who), "", "")).encode()
+        json.dumps(read(Request(str(CASES / name), "WORKTREE", who, learn=True), "", "")).encode()
         for name in chosen
         for who in ("dom0-a", None)
     )
 
 
 def _answer(data: bytes) -> object:
-    reading = read_repository(_Said(data), repository=str(CASES), revision="main", host="dom0-a")
+    reading = read_repository(_Said(data), repository=str(CASES), revision="main", host="dom0-a", memory="")
     conforms(reading, Reading)
+    demand(reading.memory is not None, "nothing to remember by")
+    str(reading.memory).encode()
     if reading.desired is not None:
         for each in reading.desired.domus:
             if each.boot is not None:
@@ -233,6 +236,30 @@ def _answer(data: bytes) -> object:
     for text in (reading.author, reading.committer, reading.subject, reading.committed_at):
         demand(text.isprintable(), "a commit's text that is more than printed")
     return reading
+
+
+_REMEMBERING = "hosts/dom0-a/domus/vm01.yaml", "profiles/small.yaml", "networks/vps-a.yaml"
+
+
+def _memory(text: str) -> Memory:
+    return Memory(
+        text, dict.fromkeys(_REMEMBERING, _SHA), {file: place(file) for file in _REMEMBERING}, "rules"
+    )
+
+
+def _remembered() -> bytes:
+    record = ("small", "dom0-a", "vm01", "0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11", (), (), "{}")
+    return "\n".join(_memory("").lines({_REMEMBERING[0]: record})).encode()
+
+
+def _recalled(data: bytes) -> object:
+    """Whatever is wrong with what was remembered is forgotten: nothing is refused, and nothing comes of it but what was kept."""
+    memory = _memory(data.decode("utf-8", "replace"))
+    records = memory.recall(_REMEMBERING[:1])
+    memory.outdated(records)
+    again = memory.lines(records)
+    demand(all(line.encode() in _remembered() for line in again), "remembered otherwise than it was")
+    return records
 
 
 def _fetched(data: bytes) -> object:
@@ -315,6 +342,8 @@ _URLS = (
 def _url(data: bytes) -> object:
     folder = mirror.local_path(data.decode("utf-8", "surrogateescape"))
     demand(folder is None or "\0" not in folder, "a path that no kernel takes")
+    server = mirror.server(data.decode("utf-8", "surrogateescape"))
+    demand((server is None) == (folder is not None), "fetched from nowhere, or read in place from a server")
     return folder
 
 
@@ -327,14 +356,15 @@ def targets() -> tuple[Target, ...]:
     )
     paths = tuple(path.encode() for path in _BASE)
     return (
-        Target("yaml", documents(), _yaml, refused, structured=True, weight=2.0),
-        Target("fleet", documents(), _fleet, refused, structured=True, weight=2.0),
-        Target("scalars", _SCALAR_TEXTS, _scalar, refused),
-        Target("path", paths, _path, refused),
-        Target("reader-answer", _answers(), _answer, (ReadError,), structured=True, weight=0.5),
-        Target("fetcher-answer", fetched, _fetched, (ReadError,), structured=True, weight=0.5),
-        Target("git-ls-tree", (_LISTING,), _listing, (GitError,)),
-        Target("git-cat-file", (_BLOBS,), _blobs, (GitError,), weight=0.5),
-        Target("git-log", (_LOG,), _log, (GitError,)),
-        Target("url", _URLS, _url, (ReadError,)),
+        Target("yaml", documents, _yaml, refused, structured=True, weight=2.0),
+        Target("fleet", documents, _fleet, refused, structured=True, weight=2.0),
+        Target("scalars", fixed(*_SCALAR_TEXTS), _scalar, refused),
+        Target("path", fixed(*paths), _path, refused),
+        Target("reader-answer", _answers, _answer, (ReadError,), structured=True, weight=0.5),
+        Target("reader-memory", fixed(_remembered()), _recalled, ()),
+        Target("fetcher-answer", fixed(*fetched), _fetched, (ReadError,), structured=True, weight=0.5),
+        Target("git-ls-tree", fixed(_LISTING), _listing, (GitError,)),
+        Target("git-cat-file", fixed(_BLOBS), _blobs, (GitError,), weight=0.5),
+        Target("git-log", fixed(_LOG), _log, (GitError,)),
+        Target("url", fixed(*_URLS), _url, (ReadError,)),
     )

@@ -14,18 +14,24 @@ class InconsistentError(AssertionError):
 class Target:
     """One reader.
 
+    `seeds` are made when they are first asked for: to name the targets costs nothing.
     `read` gives a value or raises one of `refusals`; whatever else it raises is a finding, an InconsistentError of its
     own too. `sealed` puts right the checksums of an input, so that what lies behind them is reached: half of all inputs
     pass through it. `weight` is how much of a run it gets, for what is slow.
     """
 
     name: str
-    seeds: Sequence[bytes]
+    seeds: Callable[[], Sequence[bytes]]
     read: Callable[[bytes], object]
     refusals: tuple[type[Exception], ...]
     structured: bool = False
     sealed: Callable[[bytes], bytes] | None = None
     weight: float = 1.0
+
+
+def fixed(*seeds: bytes) -> Callable[[], Sequence[bytes]]:
+    """These seeds."""
+    return lambda: seeds
 
 
 def demand(holds: object, what: str) -> None:
