@@ -15,6 +15,7 @@ from reconciler.file_change import file_removed, file_written
 from reconciler.plan import Cause, Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT, config_path, render_xl
 from reconciler.step import RemoveFile, Run, Step, WriteFile
+from schemas.scalars import is_domu_name
 from state.desired import DomU
 from state.facts import fact
 from state.files import USERDATA
@@ -199,7 +200,8 @@ def diff_live(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
     domid = str(domain.domid)
     if domain.name != domu.name:
         steps.append(Run(("xl", "rename", domid, domu.name)))
-        inverse.append(Run(("xl", "rename", domid, domain.name)))
+        if is_domu_name(domain.name):  # any other xl would read as an option or as a number
+            inverse.append(Run(("xl", "rename", domid, domain.name)))
         was["name"], becomes["name"] = domain.name, domu.name
     memory = min(domu.memory_mib, saved.max_memory_mib)
     if saved.memory_mib != memory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from reconciler.diff_start import ours
 from reconciler.ledger import MAKING, Owned
 from reconciler.plan import Change, Phase
 from reconciler.step import CreateImage, Remember, Step
@@ -86,9 +87,9 @@ def judge(
         )
     if recorded is not None and not recorded.startswith(MAKING):
         return Verdict()
-    ours = recorded == f"{MAKING}{found.identity}"  # linked into place just before the power went
-    if ours or disk.adopt or _has(domain, disk) or disk.size_bytes is None or not disk.writable:
-        return Verdict("adopt", (Remember(domu.uuid, "disk", f"{disk.path}={found.identity}"),))
+    just_made = recorded == f"{MAKING}{found.identity}"  # linked into place just before the power went
+    if just_made or disk.adopt or _has(domain, disk) or disk.size_bytes is None or not disk.writable:
+        return Verdict("adopt", (*ours(domu), Remember(domu.uuid, "disk", f"{disk.path}={found.identity}")))
     return Verdict(
         blocked=f"{disk.path} exists already and was not made for this domU: set `adopt: true` if it is its disk"
     )
@@ -109,11 +110,5 @@ def _missing(domu: DomU, disk: Disk, recorded: str | None) -> Verdict:
         return Verdict(blocked=f"{disk.path} does not exist: logical volumes are made by hand")
     if disk.format != "raw":
         return Verdict(blocked=f"{disk.path} does not exist: only raw images are made")
-    owned = Remember(domu.uuid, "owned", domu.name)  # before the disk: nobody is to find one without an owner
-    return Verdict(
-        "create",
-        (
-            owned,
-            CreateImage(domu.uuid, disk.path, disk.size_bytes, disk.sparse),
-        ),
-    )
+    # The owner before the disk: nobody is to find one without.
+    return Verdict("create", (*ours(domu), CreateImage(domu.uuid, disk.path, disk.size_bytes, disk.sparse)))

@@ -14,6 +14,7 @@ from reconciler.plan import Change, Facts, Note, Phase
 from reconciler.scope import Scope, Situation
 from reconciler.step import Run
 from schemas.address import address_text
+from schemas.scalars import is_interface_name
 from state.desired import DomU, Host, Vif
 from state.facts import fact, ports_of, vif_ports
 from state.nft import LoadedTable
@@ -44,10 +45,13 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
             if other is None or owners.get(other.domid) == domu.uuid:
                 bindings[binding.interface] = binding
     bindings.update({binding.interface: binding for binding in [*_unspecified(situation, bindings)]})
+    # A port whose name no rule can hold is one that nobody specified.
+    bindings = {name: binding for name, binding in bindings.items() if is_interface_name(name)}
     bridges = guarded_bridges(host)
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
-        closed = tuple(port for port in unknown_vifs(host, observed, bindings) if port in vif_ports(observed))
+        unknown = unknown_vifs(host, observed, bindings)
+        closed = tuple(port for port in unknown if port in vif_ports(observed) and is_interface_name(port))
     return Guard(
         bridges=bridges,
         bindings=tuple(sorted(bindings.values())),
@@ -153,6 +157,8 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     for port in unknown:
         if port not in strangers:
             what = "dropped" if host.unknown_vifs == "drop" else "left alone"
+            if host.unknown_vifs == "drop" and not (observed.features.ibrname or is_interface_name(port)):
+                what = "not dropped, because no rule can hold its name: rename it"
             yield Note(
                 f"port.{port}",
                 "unknown_vif",

@@ -202,9 +202,14 @@ def _uuid(value: object) -> str:
 Uuid = Annotated[str, BeforeValidator(_uuid)]
 
 
+def is_domu_name(name: str) -> bool:
+    """Whether a domain that is there has a name that a specification could give it: xl takes others as well."""
+    return _DOMU_NAME.fullmatch(name) is not None
+
+
 def _domu_name(value: object) -> str:
     text = plain_text(value)
-    if _DOMU_NAME.fullmatch(text) is None:
+    if not is_domu_name(text):
         raise ValueError(
             f"{shown(text)} is no domU name (expected a letter, then up to 62 letters, digits, '.', '_' or '-')"
         )
@@ -232,13 +237,22 @@ LabelKey = Annotated[
 ]
 # What the kernel takes without surprises: `all` and `default` are other things under /proc/sys/net, a `-` in
 # front is an option to tools, and `lo` is taken.
+_INTERFACE_NAME = r"(?!(\.{1,2}|lo|all|default)\Z)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14}"
 InterfaceName = Annotated[
     str,
     matching(
-        r"(?!(\.{1,2}|lo|all|default)\Z)[A-Za-z0-9_.][A-Za-z0-9_.-]{0,14}",
+        _INTERFACE_NAME,
         "an interface name (expected at most 15 letters, digits, '_', '.' or '-', and none the kernel uses itself)",
     ),
 ]
+
+
+def is_interface_name(name: str) -> bool:
+    """Whether an interface that is there has a name that a specification could give it.
+
+    The kernel takes others as well, which a rule or a command would take for something else.
+    """
+    return re.fullmatch(_INTERFACE_NAME, name, re.ASCII) is not None
 
 
 def is_good_vif_name(name: str) -> bool:

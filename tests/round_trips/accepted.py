@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from random import SystemRandom
 
@@ -23,7 +24,7 @@ from tests.round_trips.dice import HOST, Drawn, FleetDice, Words
 # Always the same draws, so that a failure is somebody's change and not luck.
 SEED = int(os.environ.get("DOMGIT_SEED", "1")) or SystemRandom().randrange(1, 10**6)
 SPECS = int(os.environ.get("DOMGIT_SPECS", "10000"))
-SLICES = 8
+SHARE = 0.65  # of what is drawn is taken and is no tombstone, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +69,32 @@ def accepted(seed: int, domus: int) -> Accepted:
     documents = [
         (Document.model_validate_json(each.source.document()), each.source.file) for each in seen.domus
     ]
+    assert [document for document, _ in documents] == [each.domu for each in seen.domus], (
+        f"draw {seed}: canonical JSON"
+    )
     return Accepted(seed, host, resolve(host, documents, held=seen.held), drawn)
 
 
-def fleets(part: int, *, specs: int = SPECS // SLICES, size: int = 100) -> Iterator[Accepted]:
-    """Repositories of about `size` domUs, until so many specifications were taken; other ones for every part."""
+def fleets(part: int, *, specs: int, size: int = 100) -> Iterator[Accepted]:
+    """Repositories of `size` domUs, until so many specifications were taken; other ones for every part."""
     taken = 0
     for number in range(10**6):
-        found = accepted((SEED * SLICES + part) * 10**6 + number, size)
-        taken += len(found.desired.domus)
+        found = accepted(_seed(part, number), size)
+        taken += len(alive(found))
         yield found
         if taken >= specs:
             return
+
+
+def fleets_by_all(part: int, *, specs: int, size: int) -> list[Accepted]:
+    """As many repositories as hold so many specifications, drawn on all processors."""
+    draws = -(-specs // int(size * SHARE))
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        return [*pool.map(accepted, (_seed(part, number) for number in range(draws)), [size] * draws)]
+
+
+def _seed(part: int, number: int) -> int:
+    return (SEED * 100 + part) * 10**6 + number
 
 
 def alive(found: Accepted) -> Mapping[str, DomU]:

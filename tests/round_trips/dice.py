@@ -120,6 +120,7 @@ class FleetDice:
             if name not in {"lo", "all", "default", ".", ".."} and self._new("port", name):
                 names.append(name)
         segments = [_Segment(name) for name in names[: dice.randint(1, 3)]]
+        self._twins = [name for name in names if name.endswith("-emu")]
         ports = iter(names[3:])
         bridges: list[Words] = [
             {"name": each.name, "uplinks": [next(ports) for _ in range(dice.randint(0, 1))]}
@@ -314,9 +315,8 @@ class FleetDice:
     def _port(self, kind: str) -> str | None:
         """A name that neither another port nor the twin of one has; that an uplink has it is for the schemas to see."""
         name = self._draw.interface(11 if kind == "hvm" else 15)
-        uplinks = [each.removeprefix("port ") for each in self._given if each.endswith("-emu")]
-        if kind == "hvm" and uplinks and self._draw.chance(0.02):
-            name = self._dice.choice(sorted(uplinks)).removesuffix("-emu")
+        if kind == "hvm" and self._twins and self._draw.chance(0.02):
+            name = self._dice.choice(self._twins).removesuffix("-emu")
         return name if self._new("vif", name) and self._new("vif", f"{name}-emu") else None
 
     def _ips(self, segment: _Segment) -> list[Any]:

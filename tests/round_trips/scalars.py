@@ -136,15 +136,15 @@ class Scalars:
                 return self.wild(text)
 
     def memory(self, mib: int) -> str:
-        """A size in one of its spellings."""
+        """A size in one of its spellings; now and then one whose other spelling is too long."""
+        if self.dice.random() < self._wild:
+            return f"{self.dice.randint(_MOST_MIB // 2000, _MOST_MIB)}GiB"
         return self.wild(f"{mib // 1024}GiB" if mib % 1024 == 0 and self.chance(0.7) else f"{mib}MiB")
 
     def memory_mib(self) -> int:
         digits = self.dice.randint(1, 9)
         count = self.dice.choice((1, 10**digits - 1, self.dice.randint(1, 10**digits - 1)))
-        return (
-            count * 1024 if self.chance(0.2) and (count * 1024 <= _MOST_MIB or self.chance(0.02)) else count
-        )
+        return count * 1024 if count * 1024 <= _MOST_MIB and self.chance(0.3) else count
 
     def size(self) -> str:
         unit = self.dice.choice(tuple(_SIZES))
