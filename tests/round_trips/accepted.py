@@ -20,6 +20,7 @@ from state.desired import Desired, DomU
 from state.resolve import resolve
 from state.yaml_reader import read_yaml
 from tests.round_trips.dice import HOST, Drawn, FleetDice, Words
+from tests.unit.fleets import documents as documents_of
 
 # Always the same draws, so that a failure is somebody's change and not luck.
 SEED = int(os.environ.get("DOMGIT_SEED", "1")) or SystemRandom().randrange(1, 10**6)
@@ -69,9 +70,7 @@ def accepted(seed: int, domus: int) -> Accepted:
     documents = [
         (Document.model_validate_json(each.source.document()), each.source.file) for each in seen.domus
     ]
-    assert [document for document, _ in documents] == [each.domu for each in seen.domus], (
-        f"draw {seed}: canonical JSON"
-    )
+    assert documents == documents_of(seen), f"draw {seed}: canonical JSON"
     return Accepted(seed, host, resolve(host, documents, held=seen.held), drawn)
 
 

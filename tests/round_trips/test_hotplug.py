@@ -18,7 +18,8 @@ from reconciler.reconcile import interest
 from reconciler.step import WriteFile
 from state.desired import DomU, Vif
 from state.facts import LLDP_GROUP
-from state.links import FdbEntry, read_fdb, read_links, read_ports
+from state.files import HostFiles
+from state.links import FdbEntry, read_network
 from state.nft import probe_features
 from state.run import HostRunner
 from tests.round_trips.accepted import SEED, Accepted, alive, fleets
@@ -180,7 +181,8 @@ def _plug(found: Accepted, domu: DomU, vif: Vif) -> None:
         must("ip", "link", "add", "dev", f"{PORT}-emu", "type", "veth", "peer", "name", "far78")
         must(hotplug.PATH, "add", "type_if=tap", environment=environment)
 
-    links, ports, fdb = read_links(RUNNER), read_ports(RUNNER), read_fdb(RUNNER)
+    network = read_network(RUNNER, HostFiles())
+    links, ports, fdb = network.links, network.ports, network.fdb
     enforced = vif.guard == "enforce"
     told = found.told(domu, vif)
     assert must("xenstore-read", f"{node}/hotplug-status") == "connected\n", told

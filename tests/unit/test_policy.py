@@ -12,6 +12,7 @@ from reconciler.diff import make_plan
 from reconciler.plan import Change, Plan
 from reconciler.policy import Policy
 from reconciler.scope import Situation
+from reconciler.step import Remember
 from tests.unit.deviations import situation
 
 MAC = {"vm01": {"vifs": [{"mac": "00:16:3e:00:53:71"}]}}
@@ -149,3 +150,14 @@ def test_protection_is_what_was_applied_or_what_git_says_now_whichever_is_strict
     assert [removal(*each).reason for each in (("true", "false"), ("true", "true"), ("false", "true"))] == [
         "protected"
     ] * 3
+
+
+def test_a_halted_domu_is_protected_from_the_moment_in_which_its_disk_is_made_or_taken() -> None:
+    protected = {"state": "halted", "protect": "true"}
+    for disk in ({}, {"adopt": "true"}):
+        words = {"git": {"vm01": {**protected, "disks": [disk]}}, "applied": "none"}
+        live = {"live": {"images": {"/srv/xen/images/vm01.img": "file 1024"}}} if disk else {}
+        found = change(make_plan(situation({**words, **live}), Policy()), "domu.vm01.disk.xvda")
+
+        assert Remember(found.uuid or "", "protect", "yes") in found.steps
+        assert found.blocked is None
