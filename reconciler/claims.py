@@ -18,6 +18,8 @@ from state.xenstore import BackendVif
 
 PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
 ORPHAN = "an orphan: its file is gone"
+# Whose it is comes before what lies there: nobody is to be told to adopt, or to let go of, what is somebody else's.
+_LESSER = frozenset({"would_lose_bytes", "disk_in_use", "display_in_use", "capacity"})
 REFUSALS = frozenset({"claim_conflict", "name_taken"})
 
 
@@ -131,8 +133,7 @@ def _blocked(change: Change, conflicts: dict[str, str]) -> Change:
     why = conflicts.get(change.uuid or "")
     if why is None or change.phase in {Phase.PREPARE, Phase.REMOVE}:
         return change
-    # Whose it is comes before what lies there: nobody is to be told to adopt what is somebody else's.
-    if change.blocked is not None and change.reason != "would_lose_bytes":
+    if change.blocked is not None and change.reason not in _LESSER:
         return change
     return replace(change, blocked=why, reason="claim_conflict")
 

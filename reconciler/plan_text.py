@@ -58,14 +58,15 @@ def _lines(document: Document) -> Iterator[str]:
     if document["diagnostics"]:
         yield ""
     for change in document["resource_changes"]:
-        yield from _change_lines(change)
+        yield from change_lines(change)
     for note in document["notes"]:
         yield f"  # {note['address']}: {note['message']} [{note['reason']}]"
     if document["resource_changes"] or document["notes"]:
         yield ""
 
 
-def _change_lines(change: Document) -> Iterator[str]:
+def change_lines(change: Document) -> Iterator[str]:
+    """One change as it stands in a plan."""
     words = [change["cause"]]
     if change["blocked"] is None:
         words.append(_IMPACTS[change["impact"]])

@@ -203,8 +203,8 @@ def _masked(observed: Observed, secrets: Path, desired: Desired) -> Observed:
     return replace(observed, files=files, domains=domains)
 
 
-def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
-    """The plan as things are now. Changes nothing.
+def present(dom0: Dom0, reading: Reading) -> Situation:
+    """The situation as things are now. Changes nothing.
 
     Raises:
         ReadError: the host cannot be read.
@@ -212,7 +212,17 @@ def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
     """
     last = dom0.last()
     desired, source = wanted(reading, last)
-    return make_plan(look(dom0, desired, source, last), policy)
+    return look(dom0, desired, source, last)
+
+
+def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
+    """The plan as things are now. Changes nothing.
+
+    Raises:
+        ReadError: the host cannot be read.
+        SpecError: the commit is refused and there is nothing to fall back to.
+    """
+    return make_plan(present(dom0, reading), policy)
 
 
 def drift_plan(dom0: Dom0) -> Plan | None:

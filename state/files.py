@@ -15,8 +15,9 @@ from typing import Literal, Protocol
 from state.run import ReadError
 
 USERDATA = "/var/lib/xen"
-# linux/loop.h: struct loop_info64 begins with the device and the inode of the file.
-_LOOP_GET_STATUS64, _LOOP_INFO_BYTES, _LOOP_INFO = 0x4C05, 232, struct.Struct("=QQ")
+# linux/loop.h: struct loop_info64 begins with the device and the inode of the file, and the device that it is itself.
+# Of a plain file that is the one it lies on once more, or 0: kernels differ.
+_LOOP_GET_STATUS64, _LOOP_INFO_BYTES, _LOOP_INFO = 0x4C05, 232, struct.Struct("=QQQ")
 _MOUNT_FIELDS = 10  # without the optional ones
 # Configuration files are a few kilobytes; what is larger under our names is not ours.
 TEXT_LIMIT_BYTES = 1024 * 1024
@@ -154,9 +155,17 @@ class HostFiles:
                 held[wanted[identity]] = f"/dev/{name}"
         for process in self._processes():
             for identity in self._open_files(process):
-                if identity in wanted:
-                    held.setdefault(wanted[identity], f"process {process}")
+                if identity in wanted and wanted[identity] not in held:
+                    held[wanted[identity]] = f"process {process}{self._called(f'/proc/{process}/comm')}"
         return held
+
+    def _called(self, path: str) -> str:
+        """` (NAME)` from a file of the kernel's that holds a name, printable or left out; nothing without one."""
+        try:
+            name = (self.read_text(path) or "").strip()
+        except ReadError:
+            return ""  # it ended while we looked
+        return f" ({''.join(each for each in name if each.isprintable())})" if name else ""
 
     def _backing(self, name: str, path: str) -> str | None:
         """The identity of a loop device's file. The path may be another mount namespace's, so the device is asked."""
@@ -168,27 +177,39 @@ class HostFiles:
             )  # a device that nobody can open: what its path leads to here is the best guess
             return None if found is None else found.identity
         try:
-            device, inode = _LOOP_INFO.unpack_from(
+            device, inode, itself = _LOOP_INFO.unpack_from(
                 fcntl.ioctl(descriptor, _LOOP_GET_STATUS64, bytes(_LOOP_INFO_BYTES))
             )
         except OSError:
             return None  # let go meanwhile
         finally:
             os.close(descriptor)
-        return f"{device}:{inode}"
+        return f"{device}:{inode}" if itself in {0, device} else f"{itself}:0"
 
     def _block_holders(self, blocks: Mapping[str, FileStat]) -> dict[str, str]:
-        """Which of these block devices are mounted here, or are part of another device."""
+        """Which of these block devices, or of their partitions, are mounted here, or are part of another device."""
         held = {}
-        numbers = {f"{os.major(each.device)}:{os.minor(each.device)}": path for path, each in blocks.items()}
+        numbers: dict[str, str] = {}
+        for path, each in blocks.items():
+            whole = f"{os.major(each.device)}:{os.minor(each.device)}"
+            numbers |= dict.fromkeys((whole, *self._partitions(whole)), path)
         for number, path in numbers.items():
             above = self.names(f"/sys/dev/block/{number}/holders")
             if above:
-                held[path] = f"/dev/{above[0]}"
+                held[path] = f"/dev/{above[0]}{self._called(f'/sys/block/{above[0]}/dm/name')}"
         for device, place in parse_mounts(self.read_text("/proc/self/mountinfo") or "") if numbers else ():
             if device in numbers:
                 held[numbers[device]] = f"the mount {place}"
         return held
+
+    def _partitions(self, number: str) -> Iterable[str]:
+        """The device numbers of a disk's partitions: folders in its own that begin with its name."""
+        folder = f"/sys/dev/block/{number}"
+        disk = self._at(folder).resolve().name
+        for name in self.names(folder):
+            found = self.read_text(f"{folder}/{name}/dev") if name.startswith(disk) else None
+            if found is not None:
+                yield found.strip()
 
     def _processes(self) -> tuple[str, ...]:
         return tuple(name for name in self.names("/proc") if name.isdecimal() and int(name) != os.getpid())

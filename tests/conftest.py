@@ -18,4 +18,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     shard, count = (int(part) for part in str(config.getoption("--shard")).split("/"))
-    items[:] = [item for item in items if zlib.crc32(item.nodeid.encode()) % count == shard]
+    items[:] = [item for item in items if zlib.crc32(_share(item).encode()) % count == shard]
+
+
+def _share(item: pytest.Item) -> str:
+    """What decides which shard runs a test: its own name, or that of the class whose tests share what is set up once."""
+    shared = item.get_closest_marker("shared") is not None and item.parent is not None
+    return item.parent.nodeid if shared and item.parent is not None else item.nodeid

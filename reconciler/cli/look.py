@@ -19,12 +19,13 @@ from reconciler.cli.machine import dom0, read, told
 from reconciler.cli.options import Target, target, target_options
 from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
+from reconciler.diff import make_plan
 from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
-from reconciler.reconcile import current_plan, drift_plan
-from schemas.address import address_text
+from reconciler.reconcile import current_plan, drift_plan, present
+from reconciler.status import domu_facts, domu_lines, host_facts, host_lines, line
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 
@@ -64,53 +65,34 @@ def drift_command(config_path: Path | None, as_json: bool) -> None:
 @target_options
 @click.option("--json", "as_json", is_flag=True)
 def status_command(where: Target, as_json: bool) -> None:
-    """Say in a few lines whether this host is as it should be, and what is held back."""
+    """Say in a few lines whether this host is as it should be, and name each object that is not, with the reason."""
     machine = dom0(where.config)
     with told():
         last = machine.last()
+        # What the daemon would do: what waits for a human is told as such.
         plan = (
-            current_plan(machine, read(where), Policy())
+            current_plan(machine, read(where), Policy(by_hand=False))
             if where.repository is not None
             else drift_plan(machine)
         )
     facts: dict[str, Any] = {
         "host": where.host or (plan.host if plan else None),
         "last_applied": None if last is None else last.source.revision,
-        "up_to_date": plan is not None and plan.empty and not plan.errored and not plan.summary.blocked,
+        "up_to_date": False,
         "signatures": SIGNATURES,
+        **({} if plan is None else host_facts(plan)),
     }
-    if plan is not None:
-        document = plan_document(plan, timestamp=machine.timestamp())
-        facts |= {
-            "summary": document["summary"],
-            "notes": document["notes"],
-            "diagnostics": document["diagnostics"],
-        }
-        facts["blocked"] = [
-            {"address": change["address"], "why": change["blocked"]}
-            for change in document["resource_changes"]
-            if change["blocked"]
-        ]
     if as_json:
         say(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
         return
-    for line in _status_lines(facts):
-        say(line)
-
-
-def _status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"host          {facts['host']}"
-    yield f"last applied  {facts['last_applied'] or 'never'}"
-    yield f"up to date    {'yes' if facts['up_to_date'] else 'no'}"
-    yield f"signatures    {facts['signatures']}"
-    if "summary" in facts:
-        yield "to do         " + ", ".join(f"{count} {name}" for name, count in facts["summary"].items())
-    for each in facts.get("diagnostics", ()):
-        yield f"error         {each['file']}:{each['line']}: {each['message']} [{each['code']}]"
-    for each in facts.get("blocked", ()):
-        yield f"blocked       {each['address']}: {each['why']}"
-    for each in facts.get("notes", ()):
-        yield f"note          {each['address']}: {each['message']}"
+    say(line("host", facts["host"]))
+    say(line("last applied", facts["last_applied"] or "never"))
+    say(line("up to date", "yes" if facts["up_to_date"] else "no"))
+    say(line("signatures", SIGNATURES))
+    if plan is not None:
+        say(line("to do", ", ".join(f"{count} {name}" for name, count in facts["summary"].items())))
+        for each in host_lines(facts):
+            say(each)
 
 
 @click.command("get")
@@ -118,71 +100,19 @@ def _status_lines(facts: Mapping[str, Any]) -> Iterator[str]:
 @target_options
 @click.option("--json", "as_json", is_flag=True)
 def get_command(where: Target, name: str, as_json: bool) -> None:
-    """Show one VPS on one screen: what git says, what is live, and what differs."""
+    """Show one VPS on one screen: what is wanted and by whom, what is live, what differs, and what there is to know."""
     machine = dom0(where.config)
     reading = read(where)
     with told():
-        plan = current_plan(machine, reading, Policy())
-        from reconciler.reconcile import look, wanted  # noqa: PLC0415  # the one verb that shows both sides
-
-        desired, source = wanted(reading, machine.last())
-        observed = look(machine, desired, source, machine.last()).observed
-    domu = next((each for each in desired.domus if each.name == name), None)
-    domain = next(
-        (
-            each
-            for each in observed.domains
-            if each.name == name or (domu is not None and each.uuid == domu.uuid)
-        ),
-        None,
-    )
-    if domu is None and domain is None:
+        situation = present(machine, reading)
+        facts = domu_facts(name, situation, make_plan(situation, Policy(by_hand=False)))
+    if facts is None:
         raise Failed(f"no domU {name!r}, neither in git nor alive")
-    document = plan_document(plan, timestamp=machine.timestamp())
-    changes = [each for each in document["resource_changes"] if f"domu.{name}" in each["counts"]]
-    facts: dict[str, Any] = {
-        "name": name,
-        "file": None if domu is None else domu.file,
-        "uuid": domu.uuid if domu is not None else domain.uuid if domain is not None else None,
-        "wanted": None if domu is None else domu.state,
-        "live": _live(domain),
-        "vifs": [
-            {
-                "name": vif.name,
-                "mac": vif.mac,
-                "bridge": vif.bridge,
-                "ips": [address_text(each) for each in vif.addresses],
-                "rate": vif.rate_text,
-            }
-            for vif in (() if domu is None else domu.vifs)
-        ],
-        "changes": [
-            {"symbol": each["symbol"], "address": each["address"], "blocked": each["blocked"]}
-            for each in changes
-        ],
-    }
     if as_json:
         say(json.dumps({"format_version": FORMAT_VERSION, **facts}, indent=2))
         return
-    for key in ("name", "file", "uuid", "wanted", "live"):
-        say(f"{key:<8}{facts[key]}")
-    for vif in facts["vifs"]:
-        say(
-            f"vif     {vif['name']}  {vif['mac']}  {vif['bridge']}  {' '.join(vif['ips']) or 'no addresses'}  {vif['rate'] or ''}".rstrip()
-        )
-    if not changes:
-        say("differs nothing")
-    say(plan_text({**document, "resource_changes": changes, "notes": []}) if changes else "", nl=False)
-
-
-def _live(domain: Any) -> str:
-    if domain is None:
-        return "not running"
-    saved = domain.saved
-    what = f"{saved.memory_mib} MiB, {saved.vcpus} vcpus" if saved is not None else "no saved configuration"
-    return (
-        f"domain {domain.domid}, {'shut down: ' + domain.shutdown if domain.shutdown else 'running'}, {what}"
-    )
+    for each in domu_lines(facts):
+        say(each)
 
 
 @click.command("history")

@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,18 @@ KERNELS = ("vmlinuz", "vmlinuz-2", "initrd.img")
 @pytest.fixture
 def provider(tmp_path: Path) -> Iterator[Provider]:
     """A provider with an empty repository and an empty dom0."""
+    with provided(tmp_path) as each:
+        yield each
+
+
+@contextmanager
+def provided(folder: Path) -> Iterator[Provider]:
+    """The same, in this folder and for as long as it is needed."""
     IMAGES.mkdir(parents=True, exist_ok=True)
     for name in KERNELS:
         (IMAGES.parent / name).write_text("kernel\n")
-    os.chmod(tmp_path, 0o755)  # noqa: PTH101, S103  # the reader runs as nobody and must get there
-    yield Provider(tmp_path / "repository")
+    os.chmod(folder, 0o755)  # noqa: PTH101, S103  # the reader runs as nobody and must get there
+    yield Provider(folder / "repository")
     clean()
 
 

@@ -180,19 +180,6 @@ def test_a_port_that_no_longer_forwards_lldp_is_put_right(settled: Provider) -> 
     assert "group_fwd_mask 0x4000" in run("ip", "-d", "link", "show", "dev", "vm01").stdout
 
 
-def test_a_customers_poweroff_is_his_own(settled: Provider) -> None:
-    booted("vm01").poweroff()
-    wait_until(lambda: "---s--" in xl("list").stdout, "the poweroff")
-
-    done = settled.domgit("run", "--once")
-    again = settled.domgit("plan")
-
-    assert done.code == 0, done.out + done.err
-    assert set(domids()) == {"vm02"}
-    assert "its customer switched it off" in again.out
-    assert settled.domgit("plan", "--detailed-exitcode").code == 0
-
-
 def test_a_domu_whose_start_failed_is_no_orphan_and_no_drift(settled: Provider) -> None:
     settled.domu("vm03", 3, boot={"run": {"kernel": "/srv/xen/no-such-kernel"}})
     assert settled.apply().code == 1
@@ -222,42 +209,6 @@ def test_a_domu_that_was_started_by_hand_after_its_poweroff_is_to_run_again(sett
     assert set(domids()) == {"vm01", "vm02"}
 
 
-def test_a_destroyed_domu_whose_disk_is_mounted_in_dom0_is_left_alone(settled: Provider) -> None:
-    disk = Path("/dev/vol-vps/vm03")
-    image = IMAGES / "backing.img"
-    run("truncate", "-s", "8M", str(image))
-    run("mkfs.ext4", "-q", str(image))
-    loop = run("losetup", "--find", "--show", str(image)).stdout.strip()
-    disk.parent.mkdir()
-    disk.symlink_to(loop)
-    Path("/run/rescue").mkdir()
-    try:
-        settled.host(extra="images: {volumeGroups: [vol-vps]}")
-        settled.domu("vm03", 3, disks=[{"vdev": "xvda", "path": str(disk)}])
-        settled.settled()
-        xl("destroy", "vm03")
-        wait_until(lambda: not attached(image), "the backend letting go of the loop device, and so ending it")
-        run("losetup", loop, str(image))
-        mounted = run("mount", loop, "/run/rescue")
-        assert mounted.returncode == 0, mounted.stderr
-
-        plan = settled.domgit("plan")
-        done = settled.domgit("run", "--once")
-
-        assert f"its disk is in use: {disk} by the mount /run/rescue" in plan.out
-        assert done.code == 4
-        assert "vm03" not in domids()
-        run("umount", "/run/rescue")
-        assert settled.domgit("run", "--once").code == 0
-        assert "vm03" in domids()
-    finally:
-        xl("destroy", "vm03")
-        run("umount", "-q", "/run/rescue")
-        run("losetup", "--detach", loop)
-        disk.unlink()
-        disk.parent.rmdir()
-
-
 def test_a_domu_that_is_to_run_always_is_started_again(settled: Provider) -> None:
     settled.domu("vm01", 1, afterPoweroff="start")
     settled.settled()
@@ -268,18 +219,6 @@ def test_a_domu_that_is_to_run_always_is_started_again(settled: Provider) -> Non
 
     assert done.code == 0, done.out
     assert set(domids()) == {"vm01", "vm02"}
-
-
-def test_a_reboot_in_progress_is_no_missing_domu(settled: Provider) -> None:
-    guest = booted("vm01")
-    guest.reboot()
-    wait_until(lambda: "vm01" not in domids(), "the gap between the old domain and the new one")
-
-    plan = settled.domgit("plan")
-
-    assert "it is rebooting" in plan.out
-    guest.wait_booted()
-    assert settled.domgit("plan", "--detailed-exitcode").code == 0
 
 
 def test_the_hotplug_script_keeps_a_port_down_whose_binding_is_gone(settled: Provider) -> None:

@@ -124,6 +124,8 @@ def test_an_image_is_held_by_whoever_has_it_open_under_any_name(root: Path) -> N
     process(root, 813, "cat", opens=("/srv",))
 
     assert at(root).holders(["/srv/a.img", "/srv/b.img"]) == {"/srv/a.img": "process 812"}
+    put(root, "/proc/812/comm", "qemu\x1b[2J\n")
+    assert at(root).holders(["/srv/a.img"]) == {"/srv/a.img": "process 812 (qemu[2J)"}
 
 
 def test_a_process_that_ends_while_we_look_holds_nothing(root: Path) -> None:
@@ -152,8 +154,29 @@ def test_an_image_that_this_machine_has_open_is_found_for_real(tmp_path: Path) -
         held = HostFiles().holders([str(image)])
         holder.communicate("")
 
-    assert held == {str(image): f"process {holder.pid}"}
+    assert held == {str(image): f"process {holder.pid} ({Path(sys.executable).name})"}
     assert HostFiles().holders([str(image)]) == {}
+
+
+@pytest.mark.dom0
+def test_a_block_device_is_held_by_what_lies_over_it_and_over_its_partitions(root: Path) -> None:
+    """The kernel's own words for it, written down: not every kernel has device-mapper, or looks for partitions."""
+    for number in (8, 9, 10):
+        (root / "dev").mkdir(exist_ok=True)
+        (root / f"dev/vm{number:02}").symlink_to(f"/dev/loop{number}")
+        put(root, f"/sys/devices/virtual/block/loop{number}/dev", f"7:{number}\n")
+        (root / "sys/dev/block").mkdir(parents=True, exist_ok=True)
+        (root / f"sys/dev/block/7:{number}").symlink_to(f"../../devices/virtual/block/loop{number}")
+    put(root, "/sys/devices/virtual/block/loop8/holders/dm-3/dev", "254:3\n")
+    put(root, "/sys/block/dm-3/dm/name", "vol--vps-rescue\n")
+    put(root, "/sys/devices/virtual/block/loop9/loop9p1/dev", "259:1\n")
+    put(root, "/sys/devices/virtual/block/loop9/loop9p1/partition", "1\n")
+    put(root, "/proc/self/mountinfo", "36 35 259:1 / /mnt/rescue rw,noatime - ext4 /dev/loop9p1 rw\n")
+
+    assert at(root).holders(["/dev/vm08", "/dev/vm09", "/dev/vm10"]) == {
+        "/dev/vm08": "/dev/dm-3 (vol--vps-rescue)",
+        "/dev/vm09": "the mount /mnt/rescue",
+    }
 
 
 def test_a_monitor_is_known_by_the_configuration_it_was_started_with(root: Path) -> None:

@@ -1,0 +1,186 @@
+"""What is so, for somebody who must decide: a whole host, or one domU, from its plan. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from reconciler.plan import Change, Plan
+from reconciler.plan_document import plan_document
+from reconciler.plan_text import change_lines
+from reconciler.scope import Situation
+from schemas.address import address_text
+from state.desired import DomU, Vif
+from state.observed import Domain
+
+Facts = dict[str, Any]
+# So many names are listed in a line; who needs all of them reads the plan.
+NAMES_IN_A_LINE = 8
+_WAITS = {
+    "report_only": "only watched (mode: report): `domgit apply` does it",
+    "move": "comes from another host: see that it has ended there, then `domgit apply`",
+}
+
+
+def host_facts(plan: Plan) -> Facts:
+    """What a plan says of its host: everything that is not as git wants it, each object with the reason."""
+    document = plan_document(plan, timestamp="")
+    changes = plan.changes
+    waits = [change for change in changes if change.blocked is None and change.when in {"approval", "window"}]
+    settled = plan.empty and not plan.errored and not plan.summary.blocked and not waits
+    return {
+        "up_to_date": settled,
+        "summary": document["summary"],
+        "diagnostics": document["diagnostics"],
+        "blocked": [{"address": each.address, "why": each.blocked} for each in changes if each.blocked],
+        "waits": [{"address": each.address, "why": _waits(each)} for each in waits],
+        "removes": [
+            each.address
+            for each in changes
+            if each.due and each.reason == "tombstone" and each.blocked is None
+        ],
+        "staged": sorted(
+            {each.address for each in changes if each.when == "next_guest_reboot" and not each.blocked}
+        ),
+        "notes": document["notes"],
+    }
+
+
+def _waits(change: Change) -> str:
+    if change.reason == "awaiting_approval":
+        how = "link" if change.impact == "link" else "reboot"
+        return f"disturbs the guest more than `disruption` allows: `domgit apply --disruption {how}`"
+    return _WAITS.get(change.reason or "", change.reason or change.when)
+
+
+def host_lines(facts: Facts) -> Iterator[str]:
+    """The facts of a host for a terminal: one line for each thing to know, those with one reason together."""
+    rows: list[tuple[str, str, str]] = [
+        *(("blocked", each["address"], each["why"]) for each in facts.get("blocked", ())),
+        *(("waits", each["address"], each["why"]) for each in facts.get("waits", ())),
+        *(("removes", each, "its file says `state: absent`") for each in facts.get("removes", ())),
+        *(("staged", each, "the guest's own next reboot brings it") for each in facts.get("staged", ())),
+        *((_words(each["reason"]), each["address"], each["message"]) for each in facts.get("notes", ())),
+    ]
+    together: dict[tuple[str, str], list[str]] = {}
+    for label, address, why in rows:
+        together.setdefault((label, why), []).append(address)
+    for each in facts.get("diagnostics", ()):
+        yield line("error" if each["severity"] == "error" else "warning", _problem(each))
+    for (label, why), addresses in together.items():
+        named, more = addresses[:NAMES_IN_A_LINE], len(addresses) - NAMES_IN_A_LINE
+        yield line(label, f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}: {why}")
+
+
+def line(label: str, text: object) -> str:
+    """One line of `status` or `get`."""
+    return f"{label:<13} {text}"
+
+
+def _words(reason: str) -> str:
+    return reason.replace("_", " ")
+
+
+def _problem(diagnostic: Mapping[str, Any]) -> str:
+    place = "".join(
+        f"{diagnostic[part]}:" for part in ("file", "line", "column") if diagnostic[part] is not None
+    )
+    return f"{place} {diagnostic['message']} [{diagnostic['code']}]".lstrip()
+
+
+def domu_facts(name: str, situation: Situation, plan: Plan) -> Facts | None:
+    """What is so with one domU: git's word or the last applied one, what lives, and everything that a plan says of it.
+
+    None for a name that neither git, nor what was last applied, nor the ledger, nor the host knows.
+    """
+    uuid = _uuid(name, situation)
+    if uuid is None:
+        return None
+    domu, by = _specification(uuid, situation)
+    before, owned = situation.applied.get(uuid), situation.ledger.get(uuid)
+    # A tombstone says nothing of what is to go.
+    shown = before if domu is not None and domu.state == "absent" else domu
+    names = {name, *(each.name for each in (domu, before, owned) if each is not None)}
+    addresses = {f"domu.{each}" for each in names}
+    document = plan_document(plan, timestamp="")
+    file = None if domu is None else domu.file
+    return {
+        "name": name if domu is None else domu.name,
+        "file": file,
+        "uuid": uuid,
+        "wanted": None if domu is None else domu.state,
+        "specified_by": by,
+        "live": _live(situation.observed.by_uuid.get(uuid)),
+        "vifs": [_vif(each) for each in (() if shown is None else shown.vifs)],
+        "diagnostics": [
+            each for each in document["diagnostics"] if each["file"] in {file, f"hosts/{plan.host}/host.yaml"}
+        ],
+        "notes": [each for each in document["notes"] if each["address"] in addresses],
+        "changes": [each for each in document["resource_changes"] if addresses & {*each["counts"]}],
+    }
+
+
+def domu_lines(facts: Facts) -> Iterator[str]:
+    """The facts of a domU for a terminal."""
+    wanted = facts["wanted"]
+    if facts["specified_by"] == "last applied":
+        wanted = f"{wanted} (as last applied)"
+    yield line("name", facts["name"])
+    yield line("file", facts["file"] or "none")
+    yield line("uuid", facts["uuid"])
+    yield line("wanted", wanted or "nothing: not managed here")
+    yield line("live", facts["live"])
+    for vif in facts["vifs"]:
+        parts = (vif["name"], vif["mac"], vif["bridge"], " ".join(vif["ips"]) or "no addresses", vif["rate"])
+        yield line("vif", "  ".join(part for part in parts if part))
+    for each in facts["diagnostics"]:
+        yield line("error" if each["severity"] == "error" else "warning", _problem(each))
+    for each in facts["notes"]:
+        yield line(_words(each["reason"]), each["message"])
+    if not facts["changes"]:
+        yield line("differs", "nothing")
+    for change in facts["changes"]:
+        yield from change_lines(change)
+
+
+def _uuid(name: str, situation: Situation) -> str | None:
+    """Whose name it is: git's word first, then ours, then the host's."""
+    known = (
+        *((each.name, each.uuid) for each in situation.desired.domus),
+        *((each.name, uuid) for uuid, each in situation.applied.items()),
+        *((each.name, uuid) for uuid, each in situation.ledger.items()),
+        *((each.name, each.uuid) for each in situation.observed.domains),
+    )
+    return next((uuid for each, uuid in known if each == name), None)
+
+
+def _specification(uuid: str, situation: Situation) -> tuple[DomU | None, str | None]:
+    """The specification that counts, and whose word that is."""
+    now = next((each for each in situation.desired.domus if each.uuid == uuid), None)
+    if now is not None and not situation.refused:
+        return now, "git"
+    before = situation.applied.get(uuid)
+    return before, None if before is None else "last applied"
+
+
+def _live(domain: Domain | None) -> str:
+    if domain is None:
+        return "not running"
+    state = "paused" if domain.paused else "running"
+    if domain.shutdown is not None:
+        state = f"shut down ({domain.shutdown})"
+    if domain.dying:
+        state = "being torn down"
+    saved = domain.saved
+    what = "no saved configuration" if saved is None else f"{saved.memory_mib} MiB, {saved.vcpus} vcpus"
+    return f"domain {domain.domid}, {state}, {what}"
+
+
+def _vif(vif: Vif) -> Facts:
+    return {
+        "name": vif.name,
+        "mac": vif.mac,
+        "bridge": vif.bridge,
+        "ips": [address_text(each) for each in vif.addresses],
+        "rate": vif.rate_text,
+    }
