@@ -26,8 +26,14 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "drift": ("look", "Compare what is live with what was last applied."),
     "apply": ("act", "Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."),
     "run": ("act", "The daemon: converge now, then on every commit and every interval."),
-    "status": ("look", "Say in a few lines whether this host is as it should be, and what is held back."),
-    "get": ("look", "Show one VPS on one screen: what git says, what is live, and what differs."),
+    "status": (
+        "look",
+        "Say in a few lines whether this host is as it should be, and name each object that is not, with the reason.",
+    ),
+    "get": (
+        "look",
+        "Show one VPS on one screen: what is wanted and by whom, what is live, what differs, and what there is to know.",
+    ),
     "history": ("look", "List every plan that was applied, newest last."),
     "show": ("look", "Reprint a plan as it was, with who approved it and how every command ended."),
     "doctor": ("look", "Say what this host can do, and what stands in the way."),
