@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import time
@@ -14,6 +15,7 @@ from typing import IO
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "results"
+COVERAGE = ROOT / "build" / ".coverage"
 NO_TEST_COLLECTED = 5  # pytest's exit status
 
 
@@ -44,7 +46,9 @@ class Count:
 
 
 STAGES = (
-    Stage("check", "not git and not netns and not dom0 and not machine and not campaign", covered=True),
+    Stage(
+        "check", "not git and not netns and not dom0 and not machine and not campaign", covered=True, shards=2
+    ),
     Stage("git", "git", shards=2),
     Stage("campaign", "campaign and not netns and not dom0 and not machine"),
     Stage("packets", "netns"),
@@ -92,6 +96,8 @@ def run(stage: Stage) -> Count:
     for log in logs:
         print(log.read_text(encoding="utf-8"), flush=True)
     count = sum((_ended(stage, shard, code) for shard, code in enumerate(codes)), Count())
+    if stage.covered and not count.failed:
+        count += _covered()
     print(f"== {stage.name}: {count} in {time.monotonic() - started:.0f} s", flush=True)
     return count
 
@@ -105,11 +111,26 @@ def _start(stage: Stage, shard: int, log: IO[str] | None) -> subprocess.Popen[st
         "no:cacheprovider",
         f"--shard={shard}/{stage.shards}",
     )
+    environment = None
     if stage.covered:
-        options = (*options, "--cov", "--cov-report=term:skip-covered")
+        options = (*options, "--cov", "--cov-report=", "--cov-fail-under=0")  # all shards together are judged
+        environment = {**os.environ, "COVERAGE_FILE": f"{COVERAGE}.{shard}"}
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", stage.marks, *options, "tests"]
     argv = [sys.executable, "-m", "tests.dom0", "--", *pytest] if stage.inside else pytest
-    return subprocess.Popen(argv, cwd=ROOT, stdout=log, stderr=log and subprocess.STDOUT, text=True)
+    return subprocess.Popen(
+        argv, cwd=ROOT, stdout=log, stderr=log and subprocess.STDOUT, text=True, env=environment
+    )
+
+
+def _covered() -> Count:
+    """Whether the shards together have covered what is to be covered: a test of its own."""
+    environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE)}
+    coverage = [sys.executable, "-m", "coverage"]
+    codes = [
+        subprocess.run([*coverage, verb], cwd=ROOT, check=False, env=environment).returncode
+        for verb in ("combine", "report")
+    ]
+    return Count(failed=1) if any(codes) else Count(passed=1)
 
 
 def _report(stage: Stage, shard: int) -> Path:
