@@ -8,16 +8,20 @@ DOM0 := $(PYTHON) -m tests.dom0
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables kmod util-linux \
 	mount procps e2fsprogs strace tcpdump
 
-.PHONY: help demo test check shell lock clean setup setup-tools setup-python setup-dom0
+.PHONY: help demo test check shell bench lock clean setup setup-tools setup-python setup-dom0
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
 	@echo 'make check   lint, types and unit tests (no root, under a minute)'
+	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
 	@echo 'make shell   a shell inside the simulated dom0 with domgit, xl, two guests and the repository (root)'
 
 demo: setup
 	@$(DOM0) -- $(CURDIR)/$(PYTHON) -m tests.demo
+
+bench: setup
+	@$(PYTHON) -m benchmarks.load
 
 shell: setup
 	@$(DOM0) -- $(CURDIR)/$(PYTHON) -m tests.demo --shell
