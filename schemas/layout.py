@@ -18,6 +18,7 @@ _PLACES: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"networks/(?P<name>[^/\\]+)\.yaml"), "Network"),
     (re.compile(r"profiles/(?P<name>[^/\\]+)\.yaml"), "Profile"),
 )
+PATH_LIMIT = 400  # characters; the longest that means something has 63 for the host and 255 for the file
 _HOST_FOLDER = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 EXPECTED = (
     "expected hosts/HOST/host.yaml, hosts/HOST/domus/NAME.yaml, networks/NAME.yaml or profiles/NAME.yaml"
@@ -37,6 +38,8 @@ class Place:
 def shown_path(path: bytes) -> str:
     """A path as text that a terminal only prints; what is escaped here matches no place of ours."""
     text = path.decode("utf-8", "backslashreplace")
+    if len(text) > PATH_LIMIT:  # git stores names without end, no file system does
+        text = f"{text[:PATH_LIMIT]}..."
     # ascii(), no codec: those are imported when first used, which the confined child no longer may.
     return text if text.isprintable() else ascii(text)[1:-1]
 

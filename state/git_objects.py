@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,15 +18,14 @@ from typing import Any, BinaryIO
 import git
 
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT
+from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT, TOO_MANY
 from schemas.layout import FOLDERS, shown_path
 from state.yaml_reader import FILE_LIMIT_BYTES
 
 # A branch, a tag, a commit id, or one of their ancestors (`main~2`); never a search or the reflog.
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}([~^][0-9]{0,4}){0,4}", re.ASCII)
 _TREE_LINE = re.compile(
-    rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40}|[0-9a-f]{64}) +(?P<size>[0-9]{1,18}|-)\t(?P<path>.+)",
-    re.DOTALL,
+    rb"(?P<mode>[0-9]{6}) (?P<type>[a-z]+) (?P<sha>[0-9a-f]{40}|[0-9a-f]{64})\t(?P<path>.+)", re.DOTALL
 )
 _BLOB_HEADER = re.compile(rb"(?P<sha>[0-9a-f]{40,64}) blob (?P<size>[0-9]{1,18})\n")
 _NO_FILES = {
@@ -38,6 +37,13 @@ _FORMAT = "%H%x00%P%x00%an <%ae>%x00%cn <%ce>%x00%cI%x00%s"
 
 
 COMMIT_ID = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}", re.ASCII)
+# Names that git itself gives no file, and that only a crafted tree has.
+_NO_NAMES = frozenset({b"", b".", b"..", b".git"})
+_TAGS_LIMIT = 4  # a tag of a tag is seldom, one of that a joke
+# A few kilobytes packed can be ten thousand million files, or one commit of a gigabyte: what git says is read no
+# further than this, and no commit or tag is opened that is larger.
+_LISTING_LIMIT_BYTES = FILE_COUNT_LIMIT * 150
+_OBJECT_LIMIT_BYTES = 10**6
 
 
 class GitError(Exception):
@@ -149,25 +155,32 @@ def _listing(repo: git.Repo, revision: str) -> Listing:
         raise GitError(f"git log: cannot read {said[:80]!r}")
     commit_id, parents, author, committer, when, subject = parts
     commit = Commit(commit_id, tuple(parents.split()), author, committer, when, subject.strip())
-    listing = _bytes(
-        repo, ["git", "ls-tree", "-r", "-l", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
+    # Without -l: git would look every entry up, and a bomb has one blob ten thousand million times.
+    listing = _beginning(
+        repo, ["git", "ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
     )
-    wanted, problems = _entries(listing)
-    return Listing(commit, dict(wanted), tuple(problems))
+    entries, problems = _entries(listing)
+    wanted, too_large = _small(repo, entries)
+    return Listing(commit, wanted, (*problems, *too_large))
 
 
 def _commit_id(repo: git.Repo, revision: str) -> str:
     """The commit that a revision names. A branch wins: git alone would let a tag of the same name shadow it.
 
     Raises:
-        GitError: there is none.
+        GitError: there is none, or it is larger than any that somebody wrote.
     """
-    ask = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options"]
-    for name in (f"refs/heads/{revision}", revision):
-        try:
-            return _text(repo, [*ask, f"{name}^{{commit}}"]).strip()
-        except git.CommandError:
-            continue
+    names = [f"refs/heads/{revision}", revision]
+    for _ in range(_TAGS_LIMIT):
+        found = [line.split(" ") for line in _answer(repo, names, "--batch-check").decode().splitlines()]
+        sha, kind, size = next((each for each in found if len(each) == 3), ("", "", "0"))  # noqa: PLR2004
+        if int(size) > _OBJECT_LIMIT_BYTES:
+            raise GitError(f"{kind} {sha} has {size} bytes (expected at most {_OBJECT_LIMIT_BYTES})")
+        if kind == "commit":
+            return sha
+        if kind != "tag":
+            break
+        names = [_text(repo, ["git", "cat-file", "tag", sha]).partition("\n")[0].removeprefix("object ")]
     raise GitError(f"no branch, tag or commit {revision!r}")
 
 
@@ -195,58 +208,76 @@ def descends(repository: str, old: str, new: str) -> bool | None:
     return True
 
 
+def _small(
+    repo: git.Repo, entries: Sequence[tuple[str, str]]
+) -> tuple[Mapping[str, str], Sequence[Diagnostic]]:
+    """Blob ids by path of what is small enough to be read, and what is wrong with the others."""
+    blobs = {blob for _, blob in entries}
+    checked = _answer(repo, blobs, "--batch-check", "--buffer").splitlines(keepends=True)
+    headers = (match for line in checked if (match := _BLOB_HEADER.fullmatch(line)))
+    sizes = {match["sha"].decode(): int(match["size"]) for match in headers}
+    if sizes.keys() != blobs:
+        raise GitError(f"git cat-file: no blob {min(blobs - sizes.keys())}")
+    small = {path: blob for path, blob in entries if sizes[blob] <= FILE_LIMIT_BYTES}
+    if sum(sizes[blob] for blob in small.values()) > BYTES_LIMIT:
+        return {}, [TOO_MANY]
+    return small, [
+        Diagnostic(path, 1, 1, "DG1006", f"{sizes[blob]} bytes (expected at most {FILE_LIMIT_BYTES})")
+        for path, blob in entries
+        if path not in small
+    ]
+
+
 def _entries(listing: bytes) -> tuple[list[tuple[str, str]], list[Diagnostic]]:
-    """(path, blob id) of the files worth reading, and what is wrong with the others."""
+    """(path, blob id) of the plain files, and what is wrong with the other entries."""
+    lines = listing.split(b"\0")[:-1]
+    if len(listing) > _LISTING_LIMIT_BYTES or len(lines) > 2 * FILE_COUNT_LIMIT:  # folders among them
+        return [], [TOO_MANY]
     wanted: list[tuple[str, str]] = []
     problems: list[Diagnostic] = []
-    total = 0
-    known: set[str] = set()
-    lines = listing.split(b"\0")[:-1]
-    if len(lines) > FILE_COUNT_LIMIT:
-        return [], [
-            Diagnostic(
-                None, None, None, "DG1505", f"{len(lines)} files (expected at most {FILE_COUNT_LIMIT})"
-            )
-        ]
+    known: set[bytes] = set()
+    folders = {b""}
     for line in lines:
         match = _TREE_LINE.fullmatch(line)
         if match is None:
             raise GitError(f"git ls-tree: cannot read {line[:80]!r}")
-        path = shown_path(match["path"])
-        hidden = any(part.startswith(".") for part in path.split("/")) or path.endswith("/README.md")
-        if hidden:
+        raw = match["path"]
+        around, _, name = raw.rpartition(b"/")
+        if name not in _NO_NAMES and (name == b"README.md" or b"/." in b"/" + raw):
             continue
-        if (
-            path in known
-        ):  # git writes no such tree; a crafted one could show one file to people and one to us
-            problems.append(
-                Diagnostic(path, 1, 1, "DG1504", "twice in its folder (expected one file of a name)")
-            )
-            continue
-        known.add(path)
-        if match["mode"] != b"100644":
-            what = _NO_FILES.get(match["mode"], f"mode {match['mode'].decode()}")
-            problems.append(Diagnostic(path, 1, 1, "DG1504", f"{what} (expected a plain file)"))
-            continue
-        if match["size"] == b"-":
-            raise GitError(f"git ls-tree: {path} is a file without a size")
-        size = int(match["size"])
-        total += size
-        if size > FILE_LIMIT_BYTES:
-            problems.append(
-                Diagnostic(path, 1, 1, "DG1006", f"{size} bytes (expected at most {FILE_LIMIT_BYTES})")
-            )
-            continue
-        wanted.append((path, match["sha"].decode()))
-    if total > BYTES_LIMIT:
-        return [], [
-            Diagnostic(None, None, None, "DG1505", f"{total} bytes in all (expected at most {BYTES_LIMIT})")
-        ]
+        problem = _oddity(match, twice=raw in known, astray=around not in folders)
+        known.add(raw)
+        if match["type"] == b"tree":
+            folders.add(raw)
+        elif problem is None:
+            wanted.append((shown_path(raw), match["sha"].decode()))
+        if problem is not None:
+            problems.append(Diagnostic(shown_path(raw), 1, 1, "DG1504", problem))
+    if len(wanted) > FILE_COUNT_LIMIT:
+        return [], [TOO_MANY]
     return wanted, problems
 
 
+def _oddity(entry: re.Match[bytes], *, twice: bool, astray: bool) -> str | None:
+    """What keeps an entry from being a file or a folder of files.
+
+    git writes no tree with a name twice, or one that is no name; a crafted one could show one file to people and
+    another to us. `astray`: it lies in no folder, so there is a slash in its name.
+    """
+    if entry["path"].rpartition(b"/")[2] in _NO_NAMES or astray:
+        return "a name that git gives no file (expected none with '/' in it, and not '.', '..' or '.git')"
+    if twice:
+        return "twice in its folder (expected one file of a name)"
+    if entry["type"] == b"tree":
+        return None
+    if entry["mode"] != b"100644":
+        what = _NO_FILES.get(entry["mode"], f"mode {entry['mode'].decode()}")
+        return f"{what} (expected a plain file)"
+    return None
+
+
 def _blobs(repo: git.Repo, blobs: Collection[str]) -> Mapping[str, bytes]:
-    answer = _answer(repo, "".join(f"{blob}\n" for blob in blobs).encode())
+    answer = _answer(repo, blobs, "--batch", "--buffer")
     contents = {}
     position = 0
     for blob in blobs:
@@ -261,9 +292,10 @@ def _blobs(repo: git.Repo, blobs: Collection[str]) -> Mapping[str, bytes]:
     return contents
 
 
-def _answer(repo: git.Repo, request: bytes) -> bytes:
-    """What `git cat-file --batch` says to a request, fed through a pipe: this process may write no file at all."""
+def _answer(repo: git.Repo, names: Iterable[str], *options: str) -> bytes:
+    """What `git cat-file` says of these, asked through a pipe: this process may write no file at all."""
     read_end, write_end = os.pipe()
+    request = "".join(f"{name}\n" for name in names).encode()
 
     def feed() -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(write_end, "wb") as pipe:
@@ -272,8 +304,20 @@ def _answer(repo: git.Repo, request: bytes) -> bytes:
     feeder = threading.Thread(target=feed, daemon=True)
     with os.fdopen(read_end, "rb") as stdin:
         feeder.start()
-        answer = _bytes(repo, ["git", "cat-file", "--batch", "--buffer"], stdin)
+        answer = _bytes(repo, ["git", "cat-file", *options], stdin)
     feeder.join()
+    return answer
+
+
+def _beginning(repo: git.Repo, argv: list[str]) -> bytes:
+    """What a git command prints, up to a byte more than the limit: then it is ended."""
+    process: Any = repo.git.execute(argv, as_process=True)
+    answer: bytes = process.stdout.read(_LISTING_LIMIT_BYTES + 1)
+    if len(answer) > _LISTING_LIMIT_BYTES:
+        process.proc.kill()
+        process.proc.wait()
+    else:
+        process.wait()
     return answer
 
 

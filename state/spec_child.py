@@ -166,7 +166,8 @@ def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
         stdin=f"{json.dumps(wanted)}\n{memory}",
         timeout_s=READ_TIMEOUT_S,
-        environment=git_environment(),
+        # A packed kilobyte can be a tree or a commit of a gigabyte: git allocates no such piece.
+        environment={**git_environment(), "GIT_ALLOC_LIMIT": "64m"},
     )
     if completed.rc == -signal.SIGXCPU:
         raise ReadError(f"{repository}: it takes more than a minute of processor time to check")

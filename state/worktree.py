@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping
 
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT
+from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT, TOO_MANY
 from schemas.layout import FOLDERS, shown_path
 from state.yaml_reader import FILE_LIMIT_BYTES
 
@@ -29,15 +29,7 @@ def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic
         contents[path] = data
         total += len(data)
         if total > BYTES_LIMIT or len(contents) > FILE_COUNT_LIMIT:
-            problems.append(
-                Diagnostic(
-                    None,
-                    None,
-                    None,
-                    "DG1505",
-                    "too many files or bytes (expected at most 200,000 files, 256 MB)",
-                )
-            )
+            problems.append(TOO_MANY)
             return f"worktree:{hashlib.sha256().hexdigest()}", {}, tuple(problems)
     digest = hashlib.sha256()
     for path, data in sorted(contents.items()):

@@ -6,7 +6,9 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 from git import Repo
@@ -271,13 +273,18 @@ def _fetched(data: bytes) -> object:
 
 
 _LISTING = b"".join(
-    b"%s blob %s %7d\t%s\0" % (mode, _SHA.encode(), size, path)
-    for mode, size, path in (
-        (b"100644", 300, b"hosts/dom0-a/host.yaml"),
-        (b"100644", 700, b"hosts/dom0-a/domus/vm01.yaml"),
-        (b"120000", 11, b"hosts/dom0-a/domus/link.yaml"),
-        (b"100755", 70000, b"networks/vps-a.yaml"),
-        (b"100644", 5, b"profiles/README.md"),
+    b"%s %s %s\t%s\0" % (mode, kind, _SHA.encode(), path)
+    for mode, kind, path in (
+        (b"040000", b"tree", b"hosts"),
+        (b"040000", b"tree", b"hosts/dom0-a"),
+        (b"100644", b"blob", b"hosts/dom0-a/host.yaml"),
+        (b"040000", b"tree", b"hosts/dom0-a/domus"),
+        (b"100644", b"blob", b"hosts/dom0-a/domus/vm01.yaml"),
+        (b"120000", b"blob", b"hosts/dom0-a/domus/link.yaml"),
+        (b"160000", b"commit", b"hosts/dom0-a/domus/module"),
+        (b"040000", b"tree", b"networks"),
+        (b"100755", b"blob", b"networks/vps-a.yaml"),
+        (b"100644", b"blob", b"profiles/README.md"),
     )
 )
 
@@ -298,8 +305,9 @@ class _Git:
     def __init__(self, **answers: bytes) -> None:
         self.git, self._answers = self, answers
 
-    def execute(self, argv: Sequence[str], **_: object) -> bytes:
-        return self._answers[argv[1].replace("-", "_")]
+    def execute(self, argv: Sequence[str], *, as_process: bool = False, **_: object) -> object:
+        said = self._answers[argv[1].replace("-", "_")]
+        return SimpleNamespace(stdout=BytesIO(said), wait=lambda: 0) if as_process else said
 
 
 def _git(**answers: bytes) -> Repo:
@@ -326,7 +334,9 @@ _LOG = (
 
 
 def _log(data: bytes) -> object:
-    listing = git_objects._listing(_git(rev_parse=_SHA.encode(), log=data, ls_tree=b""), "main")
+    listing = git_objects._listing(
+        _git(log=data, ls_tree=b"", cat_file=f"{_SHA} commit 200\n".encode()), "main"
+    )
     conforms(listing.commit, Commit)
     demand(not listing.blobs, "files from nowhere")
     return listing

@@ -15,7 +15,8 @@ from state.processes import LEAST_SHARE, shared_out
 from state.run import HostRunner
 from state.source import Reading, read_repository
 from tests.unit.fleets import domu, host, network
-from tests.unit.test_source import Recording, Repository, repository
+from tests.unit.repositories import Repository
+from tests.unit.test_source import Recording, repository
 
 __all__ = ["repository"]
 pytestmark = pytest.mark.git

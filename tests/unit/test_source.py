@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,71 +15,17 @@ import pytest
 from state.run import Completed, HostRunner, ReadError
 from state.source import Reading, read_repository
 from state.spec_child import as_user, git_environment
-from tests.unit.fleets import domu, host, network
+from tests.unit.fleets import domu, host
+from tests.unit.repositories import FILES, Repository, reachable
 
 pytestmark = pytest.mark.git
 
-FILES = {
-    **host(),
-    **network("a", "172.16.39.0/24", "172.16.39.1"),
-    **domu("vm01", "mac: 00:16:3e:7c:1f:6e, ips: [172.16.39.105]"),
-}
-ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    "GIT_AUTHOR_NAME": "Ann",
-    "GIT_AUTHOR_EMAIL": "ann@example.org",
-    "GIT_COMMITTER_NAME": "Carl",
-    "GIT_COMMITTER_EMAIL": "carl@example.org",
-}
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="changes owners: needs root")
-
-
-class Repository:
-    """A repository in a folder that everybody may enter, as the reading child may be somebody else."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        path.mkdir()
-        self.git("init", "--quiet", "--initial-branch=main")
-
-    def git(self, *arguments: str, stdin: bytes | None = None) -> str:
-        done = subprocess.run(
-            ["git", "-C", str(self.path), *arguments],
-            input=stdin,
-            env=ENVIRONMENT,
-            capture_output=True,
-            check=True,
-        )
-        return done.stdout.decode().strip()
-
-    def write(self, files: dict[str, str]) -> None:
-        for name, text in files.items():
-            (self.path / name).parent.mkdir(parents=True, exist_ok=True)
-            (self.path / name).write_text(text)
-
-    def commit(self, files: dict[str, str], message: str = "change") -> str:
-        self.write(files)
-        self.git("add", "--all")
-        self.git("commit", "--quiet", "--allow-empty", "-m", message)
-        return self.git("rev-parse", "HEAD")
-
-    def read(
-        self, revision: str | None = "main", host: str | None = "dom0-a", applied: str | None = None
-    ) -> Reading:
-        return read_repository(
-            HostRunner(), repository=str(self.path), revision=revision, host=host, applied=applied
-        )
 
 
 @pytest.fixture
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Repository:
-    folder = tmp_path_factory.mktemp("source")
-    for each in (folder, *folder.parents):
-        if str(each).startswith("/tmp/"):
-            each.chmod(0o755)  # pytest makes them 0700
-    return Repository(folder / "repo")
+    return Repository(reachable(tmp_path_factory.mktemp("source")) / "repo")
 
 
 def names(reading: Reading) -> list[str]:
