@@ -6,6 +6,7 @@ run with constant arguments, the URL behind `--`, and no configuration of a clon
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -39,7 +40,7 @@ def main() -> None:
     confine(keep_capabilities=False, file_limit_bytes=PACK_LIMIT_BYTES)
     try:
         answer = fetch_into(Path(request["mirror"]), url=request["url"], branch=request["branch"])
-    except GitError as exc:
+    except (GitError, OSError) as exc:
         answer = {"error": str(exc), "transient": _TRANSIENT.search(str(exc)) is not None}
     json.dump(answer, sys.stdout)
 
@@ -56,8 +57,12 @@ def fetch_into(mirror: Path, *, url: str, branch: str) -> Mapping[str, Any]:
     except BlockingIOError as exc:
         raise GitError("another fetch is at work") from exc
     try:
-        _prepare(mirror)
+        _prepare(mirror, branch)
         before = _tip(mirror, branch)
+        if (
+            before is None
+        ):  # there is none, or a power cut left one that leads nowhere, and git would stop at it
+            (mirror / "refs" / "heads" / branch).unlink(missing_ok=True)
         _fetch(mirror, url, branch)
         after = _tip(mirror, branch)
     finally:
@@ -67,17 +72,36 @@ def fetch_into(mirror: Path, *, url: str, branch: str) -> Mapping[str, Any]:
     return {"revision": after, "changed": after != before}
 
 
-def _prepare(mirror: Path) -> None:
-    """An empty repository if there is none; leftovers of a fetch that was killed go: we hold the lock."""
+def _prepare(mirror: Path, branch: str) -> None:
+    """An empty repository if there is none; leftovers of a fetch that was killed go: we hold the lock.
+
+    So does all that a mirror does not need and that may be half written: what is missing is fetched again.
+    """
     for folder in ("objects/pack", "objects/info", "refs/heads"):
         (mirror / folder).mkdir(parents=True, exist_ok=True)
     for pattern in ("*.lock", "refs/**/*.lock", "objects/**/*.lock", "objects/**/tmp_*"):
         for left in mirror.glob(pattern):
             if left.name != "domgit.lock":
                 left.unlink(missing_ok=True)
+    for needless in (
+        "packed-refs",
+        "shallow",
+        "info/grafts",
+        "objects/info/alternates",
+        "objects/info/commit-graph",
+    ):
+        (mirror / needless).unlink(missing_ok=True)
+    wanted = mirror / "refs" / "heads" / branch
+    for ref in sorted(mirror.glob("refs/**/*"), reverse=True):  # folders behind what is in them
+        if ref.is_dir() and ref != mirror / "refs" / "heads":
+            with contextlib.suppress(OSError):
+                ref.rmdir()  # one that was followed before may be in the way: main/x of main
+        elif ref.is_file() and (
+            ref != wanted or COMMIT_ID.fullmatch(ref.read_text("ascii", "replace").strip()) is None
+        ):
+            ref.unlink()
     (mirror / "config").write_text(_CONFIG, encoding="utf-8")
-    if not (mirror / "HEAD").exists():
-        (mirror / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
+    (mirror / "HEAD").write_text("ref: refs/heads/none\n", encoding="utf-8")
 
 
 def _tip(mirror: Path, branch: str) -> str | None:

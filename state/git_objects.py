@@ -138,6 +138,8 @@ def run_git(folder: str, argv: list[str]) -> str:
             return _text(repo, argv).strip()
     except git.CommandError as exc:
         raise GitError(_words(exc) or f"git ended with exit status {exc.status}") from exc
+    except (git.InvalidGitRepositoryError, git.NoSuchPathError) as exc:
+        raise GitError(f"{folder}: not a git repository") from exc
 
 
 def _words(exc: git.CommandError) -> str:

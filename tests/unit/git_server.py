@@ -27,6 +27,10 @@ class Backend(BaseHTTPRequestHandler):
     root: Path
     failures = 0  # how many requests are answered with 503 before the server comes to itself
     requests = 0
+    stall: threading.Event | None = (
+        None  # while there is one, half of an answer to a fetch is sent, and the rest when it is set
+    )
+    stalled = threading.Event()  # somebody waits for the rest
 
     def do_GET(self) -> None:
         Backend.requests += 1
@@ -67,6 +71,12 @@ class Backend(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
+        if Backend.stall is not None and self.command == "POST" and b"packfile" in content:
+            self.wfile.write(content[: len(content) // 2])
+            self.wfile.flush()
+            Backend.stalled.set()
+            Backend.stall.wait()
+            return
         self.wfile.write(content)
 
     def do_POST(self) -> None:
