@@ -241,7 +241,7 @@ def _observe_domains(
             paused=row.paused,
             dying=row.dying,
             shutdown=row.shutdown,
-            saved=_same(saved.get(row.domid), uuid),
+            saved=saved.get(row.domid),
             vifs=tuple(by_domid.get(row.domid, ())),
             staged=None if path is None else files.read_text(path),
         )
@@ -273,25 +273,30 @@ def _check_known(domain: Domain, kept: str | None) -> None:
     """See that nothing is missing of what is known of a domain; `kept` is where libxl has its configuration, if anywhere.
 
     Raises:
-        TornError: it came or went meanwhile, or a list is not whole.
+        TornError: it came, went or changed meanwhile, or a list is not whole.
     """
-    if domain.saved is None:
+    saved = domain.saved
+    if saved is None:
         # One that is being created has nothing kept yet, and one that is torn down nothing any more.
         if kept is not None and not domain.dying:
             raise TornError(f"xl list --long: no domain {domain.domid}, of which libxl has kept {kept}")
         return
-    # libxl leaves those out of its listing that are no longer in xenstore.
-    there = {vif.index for vif in domain.vifs}
-    missing = sorted(vif.index for vif in domain.saved.vifs if vif.backend == 0 and vif.index not in there)
-    if missing:
-        raise TornError(
-            f"xenstore-ls: no vif {missing[0]} of domain {domain.domid}, which xl list --long has"
-        )
-
-
-def _same(saved: SavedDomain | None, uuid: str) -> SavedDomain | None:
-    # A domid that changed hands between two xl calls: what the second one said is about somebody else.
-    return saved if saved is not None and saved.uuid == uuid else None
+    # A domid that changed hands between two calls of xl, or a name that did.
+    for what, listed, long in (("uuid", domain.uuid, saved.uuid), ("name", domain.name, saved.name)):
+        if listed != long and not domain.dying:
+            raise TornError(
+                f"xl list --long: {what} of domain {domain.domid} is {long!r:.80}, not {listed!r:.80}"
+            )
+    # libxl leaves vifs out of its listing that are no longer in xenstore, where nobody but libxl writes these.
+    there = {vif.index: (vif.mac, vif.bridge, vif.interface) for vif in domain.vifs}
+    for vif in saved.vifs if not domain.dying else ():
+        known = (vif.mac, vif.bridge, vif.interface or f"vif{domain.domid}.{vif.index}")
+        found = there.get(vif.index)
+        if vif.backend == 0 and found != known:
+            where = f"vif {vif.index} of domain {domain.domid}"
+            raise TornError(
+                f"xenstore-ls: {where} is {found or 'not there'!r:.200}, in xl list --long {known!r:.200}"
+            )
 
 
 def interfaces(domains: Iterable[Domain]) -> Mapping[str, BackendVif]:

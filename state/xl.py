@@ -205,6 +205,10 @@ def _saved_domain(domid: int, config: Entry) -> SavedDomain:
     vnc = next((each for vfb in config.entries("vfbs") if _enabled(each := vfb.entry("vnc"))), None)
     if kind == "hvm" and _enabled(variant.entry("vnc")):
         vnc = variant.entry("vnc")
+    vifs = tuple(_saved_vif(nic) for nic in config.entries("nics"))
+    disks = tuple(_saved_disk(disk) for disk in config.entries("disks"))
+    if len({vif.index for vif in vifs}) < len(vifs) or len({disk.vdev for disk in disks}) < len(disks):
+        raise ReadError(f"xl list --long: domain {domid}: a device stands twice")
     return SavedDomain(
         domid=domid,
         name=created.text("name", ""),
@@ -218,8 +222,8 @@ def _saved_domain(domid: int, config: Entry) -> SavedDomain:
         ramdisk=built.text("ramdisk", ""),
         cmdline=built.text("cmdline", ""),
         bootloader=built.text("bootloader", ""),
-        vifs=tuple(_saved_vif(nic) for nic in config.entries("nics")),
-        disks=tuple(_saved_disk(disk) for disk in config.entries("disks")),
+        vifs=vifs,
+        disks=disks,
         vnc=None if vnc is None else _saved_vnc(vnc),
         serial=variant.text("serial", ""),
         on_poweroff=config.text("on_poweroff", "destroy"),

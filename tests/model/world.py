@@ -40,7 +40,8 @@ class Seam:
     """Sees every act that changes something, before and after; this one lets all of them pass.
 
     `before` may have an act refused without effect, or skipped as if it were done; `after` may have it reported
-    as refused. Both may raise instead of returning, as a kill would. `reading` is told of every other command.
+    as refused. Both may raise instead of returning, as a kill would. `reading` is told of every other command, and
+    `said` may have it answer otherwise than it did.
     """
 
     def before(self, argv: Argv) -> Literal["do", "refuse", "skip"]:
@@ -53,6 +54,9 @@ class Seam:
 
     def reading(self, argv: Argv) -> None:
         del argv
+
+    def said(self, completed: Completed) -> Completed:
+        return completed
 
 
 @dataclass(slots=True)
@@ -73,7 +77,7 @@ class Tap:
         del timeout_s, environment
         if not changes_something(argv):
             self.seam.reading(argv)
-            return self.host.run(argv, stdin=stdin)
+            return self.seam.said(self.host.run(argv, stdin=stdin))
         refused = Completed(tuple(argv), 1, "", "refused by the test\n", 0, 0.0)
         match self.seam.before(argv):
             case "refuse":

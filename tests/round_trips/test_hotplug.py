@@ -18,10 +18,9 @@ from reconciler.reconcile import interest
 from reconciler.step import WriteFile
 from state.desired import DomU, Vif
 from state.facts import LLDP_GROUP
-from state.files import HostFiles
-from state.links import FdbEntry, read_network
+from state.links import FDB, LINKS, PORTS, FdbEntry, parse_fdb, parse_links, parse_ports
 from state.nft import probe_features
-from state.run import HostRunner
+from state.run import HostRunner, read
 from tests.round_trips.accepted import SEED, Accepted, alive, fleets
 from tests.round_trips.kernel_table import add_vif, kernel_table, wanted_table
 from tests.round_trips.scalars import Scalars
@@ -181,8 +180,8 @@ def _plug(found: Accepted, domu: DomU, vif: Vif) -> None:
         must("ip", "link", "add", "dev", f"{PORT}-emu", "type", "veth", "peer", "name", "far78")
         must(hotplug.PATH, "add", "type_if=tap", environment=environment)
 
-    network = read_network(RUNNER, HostFiles())
-    links, ports, fdb = network.links, network.ports, network.fdb
+    links, ports = parse_links(read(RUNNER, LINKS)), parse_ports(read(RUNNER, PORTS))
+    fdb = parse_fdb(read(RUNNER, FDB))
     enforced = vif.guard == "enforce"
     told = found.told(domu, vif)
     assert must("xenstore-read", f"{node}/hotplug-status") == "connected\n", told

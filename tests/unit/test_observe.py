@@ -172,20 +172,13 @@ def test_a_domain_that_comes_while_it_is_read_makes_the_reading_fail() -> None:
         observe_domains(tools, drawer())
 
 
-def test_a_saved_configuration_of_somebody_else_with_the_same_domid_is_not_taken() -> None:
-    tools = Tools({xl.LIST_LONG: capture(TWO[xl.LIST_LONG]).replace(VM01, WEB2)})
-
-    domains, _ = observe_domains(tools, drawer())
-
-    assert domains[0].saved is None
-    assert domains[1].saved is not None
-
-
 def test_two_living_domains_with_one_uuid_are_no_state_to_work_from() -> None:
-    tools = Tools({xl.VM_LIST: capture(TWO[xl.VM_LIST]).replace(WEB2, VM01)})
+    twice: dict[tuple[str, ...], str] = {
+        argv: capture(TWO[argv]).replace(WEB2, VM01) for argv in (xl.VM_LIST, xl.LIST_LONG)
+    }
 
     with pytest.raises(ReadError, match=f"domains 1 and 2 have the same uuid {VM01}"):
-        observe(tools, drawer(), Interest())
+        observe(Tools(twice), drawer(), Interest())
 
 
 def test_a_dying_domain_never_hides_the_living_one_of_its_uuid() -> None:
