@@ -128,6 +128,36 @@ def test_what_could_not_be_taken_away_keeps_its_binding(words: Mapping[str, Any]
     assert bound(stuck) == ""
 
 
+def test_nobody_gets_the_address_of_one_that_could_not_be_stopped() -> None:
+    both = {"ips": ["172.16.39.102", "172.16.39.101"]}
+    found = situation(
+        {"applied": {"vm01": {}, "vm02": {}}, "git": {"vm01": {"state": "absent"}, "vm02": {"vifs": [both]}}}
+    )
+    vm01 = next(uuid for uuid, owned in found.ledger.items() if owned.name == "vm01")
+
+    stuck = make_plan(replace(found, stuck=frozenset({vm01})), Policy())
+
+    assert [each.blocked for each in stuck.changes if each.address == "domu.vm02"] == [
+        "address 172.16.39.101 is still vm01's, which could not be stopped"
+    ]
+    assert bound(stuck) == ""
+
+
+def test_one_that_moved_away_and_came_back_in_the_middle_of_a_pass_keeps_its_binding() -> None:
+    found = situation(
+        {
+            "applied": {"vm01": {}},
+            "git": {"elsewhere": {"vm01": {"placement": {"epoch": "2", "from": "dom0-a"}}}},
+            "live": {"vm01": {"gone": "yes"}},
+        }
+    )
+
+    stuck = make_plan(replace(found, stuck=frozenset(found.ledger)), Policy())
+
+    assert "delete element bridge domgit own_mac" in bound(make_plan(found, Policy()))
+    assert bound(stuck) == ""
+
+
 # ---------------------------------------------------------------- reviewed plans
 
 
