@@ -65,7 +65,7 @@ def drift_command(config_path: Path | None, as_json: bool) -> None:
 @target_options
 @click.option("--json", "as_json", is_flag=True)
 def status_command(where: Target, as_json: bool) -> None:
-    """Say in a few lines whether this host is as it should be, and name each object that is not, with the reason."""
+    """Say in a few lines whether this host is as it should be, and name each object that is not."""
     machine = dom0(where.config)
     with told():
         last = machine.last()
@@ -100,7 +100,7 @@ def status_command(where: Target, as_json: bool) -> None:
 @target_options
 @click.option("--json", "as_json", is_flag=True)
 def get_command(where: Target, name: str, as_json: bool) -> None:
-    """Show one VPS on one screen: what is wanted and by whom, what is live, what differs, and what there is to know."""
+    """Show one VPS on one screen: what is wanted, what is live, what differs, what there is to know."""
     machine = dom0(where.config)
     reading = read(where)
     with told():

@@ -1,7 +1,7 @@
 """What a command did that is more than looking: its system calls judged one by one, and the host before and after.
 
 Everything is an offence that is not known to be none. Allowed is, to the letter:
-- writing into pipes (its own output, and between the commands that it starts) and to /dev/null;
+- writing into pipes (its own output, and between the commands that it starts), /dev/null and memory of its own;
 - xl's lock files, which it makes, locks and takes away while it lists domains;
 - asking: netlink GET and DUMP, nftables' check without a commit, xenstore's reading messages;
 - on the simulated dom0, opening and locking the simulated hypervisor's memory. Writing it is a hypercall that changes.
@@ -23,7 +23,8 @@ from tests.end_to_end.wire import netlink_changes, ruleset_generation, xenstore_
 XL_LOCK = re.compile(
     r"/var/lib/xen/userdata-l\.\d+\.[0-9a-f-]{36}\.(domain-userdata-lock|libxl-device-changes-lock)(\(deleted\))?"
 )
-NOTHING = re.compile(r"/dev/null(<char 1:3>)?")
+# Nothing, and memory that has no name in any file system: commands get what they are to read from it.
+NOTHING = re.compile(r"/dev/null(<char 1:3>)?|/memfd:[^/]*")
 WRITING = re.compile(r"\bO_(WRONLY|RDWR|CREAT|TRUNC|APPEND|TMPFILE)\b")
 WRITES = {"write", "writev", "pwrite64", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg"}
 # What is asked of a terminal, an interface or a loop device; none of these changes any.

@@ -17,7 +17,7 @@ access alarm arch_prctl brk capget capset chdir clock_getres clock_gettime clock
 dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir
 fcntl fork fstat fstatfs futex get_robust_list getcwd getdents64 getegid geteuid getgid getgroups getpeername getpgrp getpid
 getppid getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr
-listen lgetxattr lseek lstat madvise membarrier mmap mprotect mremap munmap nanosleep newfstatat pipe pipe2 poll ppoll prctl
+listen lgetxattr lseek lstat madvise membarrier memfd_create mmap mprotect mremap munmap nanosleep newfstatat pidfd_open pipe pipe2 poll ppoll prctl
 pread64 preadv prlimit64 pselect6 read readlink readlinkat readv recvfrom recvmmsg recvmsg restart_syscall rseq
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_yield select
 set_robust_list set_tid_address setgid setgroups setitimer setpgid setregid setresgid setresuid setreuid setrlimit setsid

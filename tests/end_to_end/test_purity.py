@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import reconciler
-from reconciler.cli import cli
+from reconciler.cli import VERBS
 from tests.dom0.toolstack import domids, run, xl
 from tests.end_to_end.provider import Provider, booted, mac, vif
 from tests.end_to_end.purity import differences, offences, picture
@@ -26,7 +26,7 @@ def looks(provider: Provider) -> Mapping[str, Sequence[str]]:
     plan = provider.domgit("history", "--json").json["applied"][0]["plan_id"].removeprefix("sha256:")
     arguments = {"get": ["vm01"], "show": [plan]}
     lines = {
-        verb: provider.argv(verb, *arguments.get(verb, ())) for verb in {*cli.commands} - WRITERS - {"render"}
+        verb: provider.argv(verb, *arguments.get(verb, ())) for verb in VERBS.keys() - WRITERS - {"render"}
     }
     program = lines["schema"][0]
     return {
