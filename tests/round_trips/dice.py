@@ -5,6 +5,7 @@ Values that may be given once only are given once; what else the schemas refuse 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
@@ -204,13 +205,15 @@ class FleetDice:
 
     def _without_profile(self, spec: dict[str, Any], profiles: Mapping[str, Words]) -> Words:
         """What is left to write into the domU's own file; what its profile brings comes into `spec`."""
-        if self._tame.chance(0.6):
-            return spec
         name = self._dice.choice([*profiles])
         profile = profiles[name]
-        inherited = {key for key in profile if self._tame.chance(0.5) or key not in spec}
+        inherited = {key: each for key, each in profile.items() if self._tame.chance(0.5) or key not in spec}
+        merged = {**spec, **inherited}
+        # What does not fit together is drawn often enough without a profile.
+        if self._tame.chance(0.4) or (merged["type"] != spec["type"] or _over(merged)):
+            return spec
         own = {"profile": name, **{key: each for key, each in spec.items() if key not in inherited}}
-        spec |= {key: profile[key] for key in inherited}
+        spec |= inherited
         return own
 
     def _domu(self, host: Words, segments: list[_Segment]) -> dict[str, Any]:
@@ -223,10 +226,10 @@ class FleetDice:
             "boot": self._boot(kind, host),
         }
         optional = {
-            "state": dice.choices(("running", "halted", "absent"), (20, 10, 1))[0],
+            "state": dice.choices(("running", "halted", "absent"), (40, 20, 1))[0],
             "maxMemory": draw.memory(min(mib + draw.number(0, 2**20), 10**9 - 1)),
             "vcpus": vcpus,
-            "maxVcpus": draw.number(vcpus, 512) if draw.chance(0.98) else draw.number(1, 512),
+            "maxVcpus": draw.number(vcpus, 512) if draw.chance(0.995) else draw.number(1, 512),
             "disks": self._disks(host),
             "vifs": [self._vif(kind, segments) for _ in range(dice.choice((0, 1, 1, 1, 2, 8)))],
             "console": self._console(),
@@ -322,13 +325,14 @@ class FleetDice:
     def _ips(self, segment: _Segment) -> list[Any]:
         draw, dice = self._draw, self._dice
         wanted: dict[Address, Any] = {}
-        several = 256 if draw.chance(0.01) else dice.choice((0, 1, 2, 3, 8))
+        several = 256 if draw.chance(0.005) else dice.choice((0, 1, 2, 3, 8))
         open_ = [each for each in segment.networks if each.free]
         if open_:
             part = dice.choice(open_).take()
-            for _ in range(several):
+            for _ in range(4 * several):
                 found = draw.inside(part)
-                wanted.setdefault(found, draw.address(found))
+                if len(wanted) < several and found not in wanted:
+                    wanted[found] = draw.address(found)
         if draw.chance(0.1):
             found = draw.link_local()
             wanted.setdefault(found, draw.address(found))
@@ -353,6 +357,20 @@ class FleetDice:
                 vnc["passwordSecret"] = draw.secret_name()
             console["vnc"] = vnc
         return console
+
+
+def _over(spec: Words) -> bool:
+    """Whether something is more than its ceiling."""
+    most = spec.get("maxMemory", spec["memory"])
+    return parse_memory(most) < parse_memory(spec["memory"]) or spec.get("maxVcpus", 512) < spec.get(
+        "vcpus", 1
+    )
+
+
+def parse_memory(text: str) -> int:
+    """MiB of what a memory size says; -1 for what says none."""
+    match = re.fullmatch(r"([0-9]+)(MiB|GiB)", text)
+    return -1 if match is None else int(match[1]) * (1024 if match[2] == "GiB" else 1)
 
 
 _LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import NAMESPACE_URL, uuid5
 
 from schemas.address import Address
-from tests.round_trips.dice import Words
+from tests.round_trips.dice import Words, parse_memory
 
 Json = dict[str, Any]
 _PVGRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
@@ -26,9 +26,9 @@ def expected_config(bare: Json, metadata: Words, spec: Words, password: str | No
     created["uuid"] = (
         metadata.get("uuid") or str(uuid5(NAMESPACE_URL, f"domgit:{metadata['name']}"))
     ).lower()
-    memory, vcpus = _mib(spec["memory"]), spec.get("vcpus", 1)
+    memory, vcpus = parse_memory(spec["memory"]), spec.get("vcpus", 1)
     built["target_memkb"] = memory * 1024
-    built["max_memkb"] = _mib(spec.get("maxMemory", spec["memory"])) * 1024
+    built["max_memkb"] = parse_memory(spec.get("maxMemory", spec["memory"])) * 1024
     built["max_vcpus"], built["avail_vcpus"] = spec.get("maxVcpus", vcpus), [*range(vcpus)]
     boot = spec["boot"]
     installing = boot.get("phase") == "install"
@@ -70,10 +70,6 @@ def _put(where: Json, key: str, value: Any) -> None:
     where.pop(key, None)
     if value:
         where[key] = value
-
-
-def _mib(text: str) -> int:
-    return int(text[:-3]) * (1024 if text.endswith("GiB") else 1)
 
 
 def _disk(disk: Words) -> Json:

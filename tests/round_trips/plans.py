@@ -23,7 +23,7 @@ from reconciler.scope import Situation
 from reconciler.step import Remember, Step, commands
 from state.desired import Desired
 from tests.model.campaign import scratch
-from tests.round_trips.accepted import accepted
+from tests.round_trips.accepted import TAME, accepted
 from tests.round_trips.commands import wrong_with
 from tests.round_trips.commits import changed
 from tests.round_trips.live import at_rest, live
@@ -47,8 +47,8 @@ class Outcome:
 
 def outcome_of(seed: int, size: int) -> Outcome:
     """See Outcome."""
-    found, other = accepted(seed, size), accepted(seed + 500_000, size // 10)
-    draw = Scalars(seed)
+    found, other = accepted(seed, size, TAME), accepted(seed + 500_000, size // 10, TAME)
+    draw = Scalars(seed, wild=0.0)
     before, after = found.desired, changed(found.desired, other.desired, draw)
     world = live(before, draw)
     plan = plan_of(world, after, before)

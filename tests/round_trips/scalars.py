@@ -15,7 +15,9 @@ from schemas.address import Address
 
 # How many of all texts get a character or a phrase that none of them may have.
 WILD = 0.004
+# Those that end a string or start the next key, option or statement most often.
 _BEYOND = (
+    *'",\\\n' * 12, *"';=-" * 4,
     *"\"\\,;'`$#%&|<>(){}[]*?!~^= \t\n\r\x7fé\u2028\u0131",
     "\\n", "$(reboot)", "@PORT@", "@domgit-secret:x@", "-", "--", "/../", "//", "/./", '"]\nname = "x', " } ; flush ruleset ;",
 )  # fmt: skip
@@ -92,13 +94,16 @@ class Scalars:
         )
 
     def path(self, folder: str, *, longest: int = 255) -> str:
-        """A path under `folder`, of one part or of many."""
+        """A path under `folder`, of one part or of many; one of the longest often."""
         text = folder
         room = min(longest, self.number(len(folder) + 2, longest))
         while room - len(text) >= 2:
-            part = self.text(f"{_LETTERS}{_DIGITS}._:@+-.:@+-", min(60, room - len(text) - 1), shortest=1)
+            left = room - len(text) - 1
+            length = self.number(1, min(60, left))
+            length += left - length == 1  # a slash alone is no part
+            part = self.text(f"{_LETTERS}{_DIGITS}._:@+-.:@+-", length, shortest=length)
             text += "/" + (part if part.strip(".") else f"{part[:-1]}x")
-            if self.chance(0.6):
+            if room < longest and self.chance(0.6):
                 break
         return self.wild(text)
 
@@ -132,7 +137,8 @@ class Scalars:
                 per = self.dice.choice(tuple(_INTERVALS))
                 interval = self.number(1, 10 ** self.dice.randint(1, 7) - 1)
                 text, micros = f"{text}@{interval}{per}", interval * _INTERVALS[per]
-            if 1 <= bytes_per_s * micros // 10**6 < 2**32 or self.chance(0.01):
+            fits = micros < 2**32 and 1 <= bytes_per_s * micros // 10**6 < 2**32
+            if fits or self.chance(0.005):
                 return self.wild(text)
 
     def memory(self, mib: int) -> str:
@@ -151,10 +157,13 @@ class Scalars:
         return self.wild(f"{self.number(1, 2**62 // _SIZES[unit])}{unit}")
 
     def device(self) -> str:
-        letter = self.dice.choice(string.ascii_lowercase)
+        """Any disk; mostly one that libxl has a number for."""
         kind = self.dice.choice(("xvd", "xvd", f"xvd{self.dice.choice('az')}", "hd", "sd"))
-        partition = "" if self.chance(0.6) else str(self.number(1, 99))
-        return self.wild(f"{kind}{self.dice.choice('abcd') if kind == 'hd' else letter}{partition}")
+        last, most = {"hd": ("d", 63), "sd": ("p", 15)}.get(kind, ("z", 99))
+        if self.chance(0.01):
+            last, most = "z", 999
+        letter = chr(self.number(ord("a"), ord(last)))
+        return self.wild(f"{kind}{letter}{'' if self.chance(0.6) else self.number(1, most)}")
 
     def log_prefix(self) -> str:
         return self.wild(self.text(f"{_LETTERS}{_DIGITS} ._:/()[]-     ", 60))
