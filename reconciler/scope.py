@@ -151,9 +151,14 @@ def _without_file(situation: Situation, uuid: str, name: str) -> Note:
 
 
 def _ended(situation: Situation, uuid: str) -> bool:
-    """Whether nothing of it is left that could send: no domain, and no monitor that would bring one back."""
+    """Whether nothing of it is left that could send: no domain, and no monitor that may bring one back.
+
+    One that was started from a file of another name has a monitor that nobody knows: as long as there are more of
+    them than running domains, one of these may be its own.
+    """
     before = situation.applied.get(uuid)
     comes_back = before is not None and situation.life(before).monitored
+    comes_back = comes_back or len(situation.observed.monitors) > len(situation.running_names)
     return uuid not in situation.observed.by_uuid and uuid not in situation.stuck and not comes_back
 
 
