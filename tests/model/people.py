@@ -13,7 +13,7 @@ from reconciler.render_xl import render_xl
 from state.desired import Desired
 from state.files import USERDATA
 from tests.model.domain import Domain
-from tests.model.host import Host
+from tests.model.host import BRIDGES, Host
 from tests.model.strategies import IMAGE_MIB, SLOTS, image, uuid_of_slot
 from tests.model.xl_config import DomainConfig, NicConfig, parse_config
 
@@ -195,6 +195,13 @@ def _leave_staging(host: Host, dice: Random) -> None:
     ] = "x\n"
 
 
+def _move_the_gateway(host: Host, dice: Random) -> None:
+    """A router among the guests, or the one behind the uplink again."""
+    ports = sorted(nic.interface for each in _domains(host) for nic in each.nics.values() if nic.interface)
+    bridge = dice.choice(sorted(BRIDGES))
+    host.gateways[bridge] = dice.choice([*ports, "strange0", BRIDGES[bridge], BRIDGES[bridge]])
+
+
 def _kill_monitor(host: Host, dice: Random) -> None:
     domain = _one(host, dice)
     if domain is not None:
@@ -252,6 +259,7 @@ ADMINISTRATORS: Mapping[str, Act] = {
     "stages something": _stage_something,
     "leaves stale staging": _leave_staging,
     "kills a monitor": _kill_monitor,
+    "moves the gateway": _move_the_gateway,
     "has foreign mappings": _let_zombies,
 }
 GUESTS: Mapping[str, Act] = {
