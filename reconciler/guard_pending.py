@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -80,18 +81,10 @@ class PendingFile:
         self.base.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_whole(self.at("new"), pending.text(), mode=0o600)
 
-    def confirm(self) -> bool:
-        """Take it from the watchdog for good; False when the watchdog was first."""
+    def disarm(self) -> bool:
+        """Take it from the watchdog for good; False when the watchdog was first and is taking the change back."""
         try:
             self.at("armed").unlink()
-        except FileNotFoundError:
-            return False
-        return True
-
-    def claim(self) -> bool:
-        """Take it from the watchdog in order to revert it ourselves; False when it is not armed."""
-        try:
-            self.at("armed").rename(self.at("reverting"))
         except FileNotFoundError:
             return False
         return True
@@ -102,10 +95,21 @@ class PendingFile:
             if self.at(state).exists():
                 remove(self.at(state))
 
-    def set_aside(self, state: State) -> Path:
+    def read(self) -> str:
+        """Its text, in whatever state it is by now; "" where it is in none."""
+        for state in STATES:  # in the order in which the watchdog renames it
+            try:
+                return self.at(state).read_text(encoding="utf-8", errors="replace")
+            except FileNotFoundError:
+                continue
+        return ""
+
+    def set_aside(self) -> Path:
         """Keep what cannot be used for a human to look at, where nobody takes it for a change any more."""
         aside = self.at("damaged")
-        self.at(state).rename(aside)
+        for state in STATES:
+            with suppress(FileNotFoundError):
+                self.at(state).rename(aside)
         return aside
 
 

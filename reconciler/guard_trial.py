@@ -35,7 +35,9 @@ from state.run import ReadError, Runner
 
 log = logging.getLogger(__name__)
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
-ASK_S = 2.0
+ASK_S = 1.0
+# The watchdog tries five times, a second apart, to load what takes a change back.
+WATCHDOG_S, POLL_S = 10.0, 0.1
 Announce = Callable[[Mapping[str, Any]], None]
 
 
@@ -63,6 +65,7 @@ class Host:
     folder: Path  # of what is pending
     reverted: Path
     timestamp: Callable[[], str]
+    sleep: Callable[[float], None]
 
     def boot(self) -> str:
         """What tells one boot of this host from all others."""
@@ -87,7 +90,7 @@ class GuardTrial:
             return Tried(error)
         if error is not None:
             # Whatever has become of it: the old guard is whole.
-            return Tried(f"{error}{self._take_back(pending)}")
+            return Tried(f"{error}{self._take_back(*pending)}")
         return self._judge(pending, change, needs)
 
     def _judge(self, pending: tuple[PendingFile, Pending], change: Change, needs: frozenset[Target]) -> Tried:
@@ -95,13 +98,13 @@ class GuardTrial:
         silent = needs - safety.prober.answering(needs, safety.revert_after_s / 3)
         if silent:
             why = f"{_listed(silent)} did not answer afterwards"
-        elif pending[0].confirm():
+        elif pending[0].disarm():
             reverted.save(self._host.reverted, ())
             self._tell("confirmed", answered=_names(needs))
             return Tried(None)
         else:
             why = "it was not confirmed in time"
-        error = f"taken back: {why}{self._take_back(pending)}"
+        error = f"taken back: {why}{self._take_back(*pending)}"
         if silent:
             # Slowness says nothing of the change itself, and is no reason not to try it again.
             known = reverted.load(self._host.reverted)
@@ -167,25 +170,38 @@ class GuardTrial:
             raise ReadError(f"the table as it is could not be put back: {checked}")
         return undo
 
-    def _take_back(self, pending: tuple[PendingFile, Pending]) -> str:
-        """Revert it now; "" or, for the message, why that did not work: the watchdog then still has it."""
-        problem = undone(self._host.runner, pending[1])
-        if problem is None:
-            pending[0].discard()
-            return ""
-        return f" (which failed: {problem}; the watchdog tries again)"
+    def _take_back(self, file: PendingFile, pending: Pending) -> str:
+        """Take the change back now; "" or, for the message, why that did not work: the watchdog then still has it."""
+        problem = taken_back(self._host, file, pending)
+        return "" if problem is None else f" (which failed: {problem}; the watchdog tries again)"
 
     def _tell(self, outcome: str, **facts: object) -> None:
         self._announce({"type": "guard", "outcome": outcome, **facts})
 
 
-def undone(runner: Runner, pending: Pending) -> str | None:
-    """Load the script that takes a change back; why it could not be loaded."""
+def taken_back(host: Host, file: PendingFile, pending: Pending) -> str | None:
+    """Load the old guard; why that failed. The watchdog keeps the file until that is done, and may do it as well.
+
+    When this returns None, it has ended: what is loaded from now on is not undone by it.
+    """
+    problem: str | None
     try:
-        done = runner.run(LOAD, stdin=pending.undo, timeout_s=LOAD_TIMEOUT_S)
+        done = host.runner.run(LOAD, stdin=pending.undo, timeout_s=LOAD_TIMEOUT_S)
+        problem = None if done.rc == 0 else str(done)
     except ReadError as exc:
-        return str(exc)
-    return None if done.rc == 0 else str(done)
+        problem = str(exc)
+    if problem is not None and file.at("armed").exists():
+        return problem
+    if not file.disarm():
+        for _ in range(round(WATCHDOG_S / POLL_S)):
+            if not file.at("reverting").exists():
+                break
+            host.sleep(POLL_S)
+        if file.at("reverted").exists():
+            problem = None
+    if problem is None:
+        file.discard()
+    return problem
 
 
 def recover(host: Host) -> Iterator[Mapping[str, Any]]:
@@ -198,14 +214,12 @@ def recover(host: Host) -> Iterator[Mapping[str, Any]]:
             file.discard()  # nobody had it yet, so nothing was changed
             continue
         try:
-            pending = parse_pending(file.at(state).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            continue  # its watchdog has just gone on with it: the next pass tells
+            pending = parse_pending(file.read())
         except ValueError as exc:
-            aside = file.set_aside(state)
-            yield {"apply": file.base.name, "type": "guard", "outcome": "damaged", "why": f"{aside}: {exc}"}
-            continue
-        yield {"apply": pending.apply, "type": "guard", **_recovered(host, file, state, pending)}
+            why = f"{file.set_aside()}: {exc}"
+            yield {"apply": file.base.name, "type": "guard", "outcome": "damaged", "why": why}
+        else:
+            yield {"apply": pending.apply, "type": "guard", **_recovered(host, file, state, pending)}
 
 
 def _recovered(host: Host, file: PendingFile, state: State, pending: Pending) -> Mapping[str, Any]:
@@ -215,12 +229,9 @@ def _recovered(host: Host, file: PendingFile, state: State, pending: Pending) ->
     if pending.boot != host.boot():
         file.discard()
         return {"outcome": "forgotten", "why": "the host was restarted: the change is gone anyway"}
-    file.claim()
-    problem = undone(host.runner, pending)
+    problem = taken_back(host, file, pending)
     if problem is not None:
-        aside = file.set_aside("reverting")
-        return {"outcome": "damaged", "why": f"{aside}: {problem}"}
-    file.discard()
+        return {"outcome": "damaged", "why": f"{file.set_aside()}: {problem}"}
     return {"outcome": "reverted", "why": "domgit ended before it was confirmed"}
 
 

@@ -83,6 +83,7 @@ class Dom0:
             folder=self.paths.guard,
             reverted=self.paths.reverted,
             timestamp=self.timestamp,
+            sleep=self.sleep,
         )
 
 

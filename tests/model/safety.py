@@ -70,7 +70,8 @@ class Watchdogs:
             if at_s > self.host.toolstack.now_s:
                 continue
             self.due.remove((file, at_s))
-            if file.claim():
+            if file.at("armed").exists():
+                file.at("armed").rename(file.at("reverting"))
                 script = file.at("reverting").read_text(encoding="utf-8")
                 assert script.endswith("# end\n")
                 assert self.host.run(["nft", "-f", "-"], stdin=script).rc == 0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -225,22 +225,110 @@ def test_who_did_not_answer_before_is_not_waited_for(folder: Path) -> None:
     assert outcomes(world)[-1] == "unconfirmed"
 
 
+@dataclass(slots=True)
+class Nth(Seam):
+    """What becomes of the commands and acts that begin with `words`: the first, the second and so on."""
+
+    words: tuple[str, ...]
+    fates: tuple[str, ...]
+    late: Callable[[], object] | None = None
+    seen: int = 0
+
+    def before(self, argv: Argv) -> Literal["do", "refuse", "skip"]:
+        if tuple(argv[: len(self.words)]) != self.words:
+            return "do"
+        fate, self.seen = (*self.fates, *["do"] * 99)[self.seen], self.seen + 1
+        if fate == "no space":
+            raise OSError(28, "No space left on device")
+        if fate == "late" and self.late is not None:
+            self.late()
+        return "refuse" if fate == "refuse" else "do"
+
+
 def test_a_change_that_nobody_would_take_back_is_not_made(folder: Path) -> None:
     world = prepared(folder, CHANGES["an address more"])
     before = listing(world)
 
-    class NoSpace(Seam):
-        def before(self, argv: Argv) -> Any:
-            if argv[0] == "domgit:watchdog":
-                raise OSError(28, "No space left on device")
-            return "do"
-
-    world.seam = NoSpace()
+    world.seam = Nth(("domgit:watchdog",), ("no space",))
     result = world.apply(desired(ips="[172.16.39.150]"))
 
     assert result.exit_code == 1
     assert taken_back(result) == ["nothing was changed: [Errno 28] No space left on device"]
     assert listing(world) == before
+
+
+def test_a_table_that_could_not_be_put_back_is_not_replaced(folder: Path) -> None:
+    change = CHANGES["rules put back"]
+    world = prepared(folder, change)
+    world.host.nftables.tables["domgit"].chains["from_guest"].append("meta ibrname x drop")  # no such kernel
+    before = listing(world)
+
+    result = world.apply(desired(**change.after))
+
+    assert result.exit_code == 1
+    (error,) = taken_back(result)
+    assert (error or "").startswith("nothing was changed: the table as it is could not be put back: nft -c")
+    assert listing(world) == before
+    assert pending(world) == []
+
+
+def test_a_change_that_nft_refuses_leaves_the_old_guard_and_is_no_lost_gateway(folder: Path) -> None:
+    world = prepared(folder, CHANGES["an address more"])
+    before = listing(world)
+    world.seam = Nth(("nft", "-f"), ("refuse",))
+
+    result = world.apply(desired(ips="[172.16.39.150]"))
+
+    assert result.exit_code == 1
+    assert taken_back(result) == ["nft -f -: exit status 1: refused by the test"]
+    assert (listing(world), pending(world)) == (before, [])
+    assert reverted.load(world.paths.reverted) == ()
+
+
+def test_what_cannot_be_taken_back_at_once_is_left_to_the_watchdog(folder: Path) -> None:
+    change = CUTTING["elements that cut off a router"]
+    world = prepared(folder, change)
+    before = listing(world)
+    world.seam = Nth(("nft", "-f"), ("do", "refuse"))
+
+    result = world.apply(desired(**change.after))
+
+    assert result.exit_code == 5
+    assert taken_back(result) == [
+        f"taken back: {GATEWAY} did not answer afterwards (which failed: nft -f -: exit status 1: refused by the test; the watchdog tries again)"
+    ]
+    assert pending(world) == ["armed"]
+    wait(world)
+    assert (listing(world), pending(world)) == (before, ["reverted"])
+
+
+def test_what_is_not_confirmed_in_time_is_taken_back_and_may_be_tried_again(folder: Path) -> None:
+    change = CHANGES["an address more"]
+    world = prepared(folder, change)
+    before = listing(world)
+    world.seam = Nth(("domgit:ask",), ("do", "late"), late=lambda: wait(world))
+
+    result = world.apply(desired(**change.after))
+
+    assert result.exit_code == 5
+    assert taken_back(result) == ["taken back: it was not confirmed in time"]
+    assert (listing(world), pending(world)) == (before, [])
+    assert world.apply(desired(**change.after)).exit_code == 0
+
+
+def test_what_a_killed_pass_left_and_nft_refuses_is_kept_for_a_human(folder: Path) -> None:
+    change = CUTTING["elements that cut off a router"]
+    world = prepared(folder, change)
+    world.seam = Fault("killed after", 2)
+    with pytest.raises(Killed):
+        world.apply(desired(**change.after))
+    world.seam = Nth(("nft", "-f"), ("refuse",))
+
+    result = world.apply(desired(**change.after))
+
+    assert result.exit_code == 0
+    assert outcomes(world)[-1] == "damaged"
+    assert [path.suffix for path in world.paths.guard.iterdir()] == [".damaged"]
 
 
 # ---------------------------------------------------------------- cut short anywhere

@@ -96,18 +96,26 @@ def test_no_beginning_of_a_file_is_taken_for_the_whole(length: int) -> None:
         parse_pending(PENDING.text()[:length])
 
 
-def test_either_a_change_is_confirmed_or_it_is_taken_back_and_never_both(file: PendingFile) -> None:
-    assert not file.confirm()
+def test_either_a_change_is_confirmed_or_its_watchdog_takes_it_back(file: PendingFile) -> None:
+    assert not file.disarm()
     file.at("new").rename(file.at("armed"))
 
-    assert file.confirm()
-    assert not file.confirm()
-    assert not file.claim()
+    assert file.disarm()
+    assert not file.disarm()
     file.write(PENDING)
-    file.at("new").rename(file.at("armed"))
-    assert file.claim()
-    assert not file.confirm()
+    file.at("new").rename(file.at("reverting"))
+    assert not file.disarm()
     assert states(file) == ["reverting"]
+    assert parse_pending(file.read()) == PENDING
+
+
+def test_what_cannot_be_used_is_kept_for_a_human(file: PendingFile) -> None:
+    file.at("new").rename(file.at("armed"))
+
+    assert file.set_aside() == file.at("damaged")
+    assert states(file) == ["damaged"]
+    assert file.read() == ""
+    assert [*left_behind(file.base.parent)] == []
 
 
 def test_what_is_dealt_with_leaves_nothing(file: PendingFile) -> None:
@@ -145,7 +153,7 @@ def test_a_watchdog_has_taken_charge_in_a_session_of_its_own_and_ends_when_it_is
 
     assert states(file) == ["armed"]
     assert len(watchdogs(file)) == 1
-    assert file.confirm()
+    assert file.disarm()
     assert within(10.0, lambda: not watchdogs(file))
     assert [path.name for path in file.base.parent.iterdir()] == [SCRIPT]
 
