@@ -30,7 +30,7 @@ from state.nft import probe_features
 from state.run import HostRunner, ReadError
 
 SIGNATURES = "not required (this version checks none)"
-TOOLS = ("xl", "xenstore-ls", "xenstore-write", "ip", "bridge", "nft", "git", "setpriv")
+TOOLS = ("xl", "xenstore-ls", "xenstore-write", "ip", "bridge", "nft", "git", "setpriv", "setsid")
 
 
 @click.command("drift")
