@@ -28,11 +28,11 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "run": ("act", "The daemon: converge now, then on every commit and every interval."),
     "status": (
         "look",
-        "Say in a few lines whether this host is as it should be, and name each object that is not, with the reason.",
+        "Say in a few lines whether this host is as it should be, and name each object that is not.",
     ),
     "get": (
         "look",
-        "Show one VPS on one screen: what is wanted and by whom, what is live, what differs, and what there is to know.",
+        "Show one VPS on one screen: what is wanted, what is live, what differs, what there is to know.",
     ),
     "history": ("look", "List every plan that was applied, newest last."),
     "show": ("look", "Reprint a plan as it was, with who approved it and how every command ended."),
