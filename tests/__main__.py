@@ -1,4 +1,7 @@
-"""Runs the tests in stages, fastest first, and closes with one count: `python -m tests [--fast | --stage NAME]`."""
+"""Runs the tests in stages, fastest first, and closes with one count: `python -m tests [--fast | --stage NAME]`.
+
+Once the fast stage is green, the simulated dom0, where tests mostly wait for guests, runs beside all others.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ import sys
 import time
 import xml.etree.ElementTree as ET
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -21,13 +25,17 @@ NO_TEST_COLLECTED = 5  # pytest's exit status
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One run of pytest. `inside`: in a fresh simulated dom0; `shards`: in so many at once, each with its part."""
+    """One run of pytest. `inside`: in a fresh simulated dom0; `shards`: in so many at once, each with its part.
+
+    `beside`: while the other stages run, so it says everything at its end.
+    """
 
     name: str
     marks: str
     inside: bool = False
     covered: bool = False
     shards: int = 1
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +61,13 @@ STAGES = (
     Stage("campaign", "campaign and not netns and not dom0 and not machine"),
     Stage("packets", "netns"),
     # Waiting for guests takes longer than the work: two at once end in little more than half of the time.
-    Stage("dom0", "dom0", inside=True, shards=2),
+    Stage("dom0", "dom0", inside=True, shards=2, beside=True),
     Stage("machine", "machine"),
 )
 
 
 def main() -> int:
-    """Exit status 0 when every test passed, 1 otherwise; stops behind the first stage with a failure."""
+    """Exit status 0 when every test passed, 1 otherwise; nothing begins behind a stage with a failure."""
     parser = argparse.ArgumentParser(prog="python -m tests", description=__doc__)
     parser.add_argument("--fast", action="store_true", help="the first stage only: lint, types, unit tests")
     parser.add_argument("--stage", choices=[stage.name for stage in STAGES], help="this stage alone")
@@ -74,22 +82,33 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
+    total = run(stages[0])
+    if not total.failed:
+        lanes = [[each for each in stages[1:] if each.beside is beside] for beside in (False, True)]
+        with ThreadPoolExecutor() as pool:
+            total = sum(pool.map(one_after_the_other, lanes), total)
+    print(total, flush=True)
+    return 1 if total.failed or not total.passed else 0
+
+
+def one_after_the_other(stages: Iterable[Stage]) -> Count:
+    """How the stages ended, up to the first with a failure."""
     total = Count()
     for stage in stages:
         total += run(stage)
         if total.failed:
             break
-    print(total, flush=True)
-    return 1 if total.failed or not total.passed else 0
+    return total
 
 
 def run(stage: Stage) -> Count:
     """How a stage ended. The first shard talks on the terminal, what the others said follows when they end."""
     print(f"== {stage.name}", flush=True)
     started = time.monotonic()
-    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(1, stage.shards)]
-    running = [_start(stage, 0, None)]
-    for shard, log in enumerate(logs, 1):
+    silent = 0 if stage.beside else 1
+    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(silent, stage.shards)]
+    running = [_start(stage, shard, None) for shard in range(silent)]
+    for shard, log in enumerate(logs, silent):
         with log.open("w", encoding="utf-8") as file:
             running.append(_start(stage, shard, file))
     codes = [process.wait() for process in running]
