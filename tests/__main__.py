@@ -105,10 +105,10 @@ def run(stage: Stage) -> Count:
     """How a stage ended. The first shard talks on the terminal, what the others said follows when they end."""
     print(f"== {stage.name}", flush=True)
     started = time.monotonic()
-    silent = 0 if stage.beside else 1
-    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(silent, stage.shards)]
-    running = [_start(stage, shard, None) for shard in range(silent)]
-    for shard, log in enumerate(logs, silent):
+    talking = 0 if stage.beside else 1
+    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(talking, stage.shards)]
+    running = [_start(stage, shard, None) for shard in range(talking)]
+    for shard, log in enumerate(logs, talking):
         with log.open("w", encoding="utf-8") as file:
             running.append(_start(stage, shard, file))
     codes = [process.wait() for process in running]
