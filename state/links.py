@@ -168,7 +168,7 @@ def parse_addresses(text: str) -> Mapping[str, tuple[Address, ...]]:
     """What dom0 itself answers to, by interface, in `ip -j address show`; interfaces without addresses have an empty tuple.
 
     Raises:
-        ReadError: not the JSON that iproute2 writes.
+        ReadError: not the JSON that iproute2 writes, or an interface that stands twice.
 
     Source: ip-address(8), iproute2 6.1.
     """
@@ -176,7 +176,10 @@ def parse_addresses(text: str) -> Mapping[str, tuple[Address, ...]]:
     for entry in parse_entries("ip address", text):
         # One that is left out of what was asked for is an empty object with its addresses alone, and has no name.
         texts = [each.text("local") for each in entry.entries("addr_info") if each.has("local")]
-        found[entry.text("ifname")] = tuple(_address(each) for each in texts)
+        name = entry.text("ifname")
+        if name in found:
+            raise ReadError(f"ip address: {name!r} stands twice")
+        found[name] = tuple(_address(each) for each in texts)
     return found
 
 

@@ -186,14 +186,17 @@ def parse_list_long(text: str) -> Mapping[int, SavedDomain]:
     """
     if text.lstrip().startswith("("):
         raise ReadError('xl list --long: not JSON (is output_format="sxp" set in /etc/xen/xl.conf?)')
-    domains: dict[int, SavedDomain] = {}
+    return {domid: _saved_domain(domid, config) for domid, config in _listed_long(text).items() if domid != 0}
+
+
+def _listed_long(text: str) -> Mapping[int, Entry]:
+    found: dict[int, Entry] = {}
     for entry in parse_entries("xl list --long", text):
         domid = entry.number("domid")
-        if domid in domains:
+        if domid in found:
             raise ReadError(f"xl list --long: domain {domid} stands twice")
-        if domid != 0:
-            domains[domid] = _saved_domain(domid, entry.entry("config"))
-    return domains
+        found[domid] = entry.entry("config")
+    return found
 
 
 def _saved_domain(domid: int, config: Entry) -> SavedDomain:

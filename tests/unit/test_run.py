@@ -115,6 +115,32 @@ def test_more_output_than_any_tool_writes_is_refused() -> None:
         HostRunner().run(["head", "-c", f"{mib}M", "/dev/zero"])
 
 
+def test_a_flood_is_cut_off_at_once_and_nothing_of_it_is_kept() -> None:
+    started = time.monotonic()
+
+    with pytest.raises(ReadError, match="yes: more than 1000 bytes of output"):
+        HostRunner(1000).run(["yes"], timeout_s=60.0)
+    with pytest.raises(ReadError, match="more than 1000 bytes of output"):
+        HostRunner(1000).run(["sh", "-c", "yes >&2"], timeout_s=60.0)
+
+    assert time.monotonic() - started < 30
+
+
+def test_output_that_did_not_end_is_no_answer() -> None:
+    done = HostRunner().run(["sh", "-c", "echo half; sleep 6 & exit 0"])
+
+    assert (done.rc, done.stdout, done.whole) == (0, "half\n", False)
+    with pytest.raises(ReadError, match="its output did not end: somebody else holds it open"):
+        done.output()
+
+
+def test_what_is_told_of_a_failure_fits_a_line_of_a_log() -> None:
+    told = str(Completed(("xl", "list"), 1, "", "x" * 100_000 + "\n", 1, 0.0))
+
+    assert len(told) < 600
+    assert told.endswith("xxx...")
+
+
 def test_a_command_that_must_succeed_gives_its_output_or_a_read_error() -> None:
     assert read(HostRunner(), ["echo", "text"]) == "text\n"
     with pytest.raises(ReadError, match="sh -c 'echo no >&2; exit 1': exit status 1: no"):
