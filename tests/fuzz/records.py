@@ -205,7 +205,7 @@ def _sealed_again(data: bytes) -> bytes:
         content = json.loads(opened(data))
         content.pop("sha256", None)
         return sealed(content).encode()
-    except (ValueError, AttributeError, RecursionError):
+    except (ValueError, AttributeError, TypeError, RecursionError):
         return data
 
 
