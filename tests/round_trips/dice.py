@@ -187,7 +187,10 @@ class FleetDice:
         if draw.chance(0.3):
             metadata["labels"] = {"customer": draw.label(), "a/b.c-d_e": draw.label()}
         if draw.chance(0.1):
-            metadata["placement"] = {"epoch": draw.number(1, 10**9)}
+            metadata["placement"] = {
+                "epoch": draw.number(1, 10**9),
+                "from": draw.choice(("dom0-b", "a", "x.y-")),
+            }
         return metadata
 
     def _profile(self) -> Words:

@@ -26,7 +26,7 @@ from tests.round_trips.kernel_table import kernel_table, log_of, wanted_table
 from tests.round_trips.scalars import Scalars
 from tests.unit.worlds import settled
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.netns, pytest.mark.timeout(3600)]
 LIST_JSON = ("nft", "-j", "list", "table", "bridge", "domgit")
 DELETE = ("nft", "delete", "table", "bridge", "domgit")
 PARTS = 4
@@ -66,7 +66,10 @@ def test_the_kernel_holds_the_bindings_of_all_specifications_and_nothing_else(
     seen = 0
     for found in repositories:
         guard = specified_guard(found.desired.host, found.desired.domus)
-        nobody = loaded_anew(dom0, replace(guard, bindings=()), features)
+        nobody = replace(guard, bindings=())
+        if found is repositories[0]:
+            rules = loaded_anew(dom0, nobody, features).rules
+            assert rules == loaded_anew(dom0, guard, features).rules
         loaded = loaded_anew(dom0, guard, features)
         text = dom0.must(*LIST_JSON)
         words = [found.words(domu) for domu in alive(found).values()]
@@ -76,10 +79,9 @@ def test_the_kernel_holds_the_bindings_of_all_specifications_and_nothing_else(
 
         assert kernel_table(text) == wanted_table(host, words), found.seed
         assert log_of(text) == ({(log["prefix"], log["level"])}, {(int(count), per)}), found.seed
-        assert loaded.rules == nobody.rules
         # And a plan that is made now finds nothing to do.
         assert loaded.elements == nftables.elements(guard)
-        assert nftables.rules_match(loaded, guard, features)
+        assert nftables.rules_match(loaded, nobody, features)
         assert nftables.delta(loaded, guard) == ""
         seen += len(words)
 

@@ -77,7 +77,8 @@ def write_tamed(found: Accepted, provider: Provider) -> set[str]:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
         for file in kernels:
             Path(file).write_text("a kernel\n")
-        document = {"apiVersion": "domgit/v1", "kind": "DomU", "metadata": found.metadata(domu), "spec": spec}
+        metadata = {key: each for key, each in found.metadata(domu).items() if key != "placement"}
+        document = {"apiVersion": "domgit/v1", "kind": "DomU", "metadata": metadata, "spec": spec}
         provider.write(domu.file, Writer(Random(found.seed)).document(document))  # noqa: S311  # reproducible
         if spec["state"] == "running":
             running.add(name)

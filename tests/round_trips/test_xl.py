@@ -30,7 +30,7 @@ from tests.unit.worlds import desired
 SLICES = 8
 # A vif with more addresses than xenstore can tell is told of those that fit: into 2 KiB, the last of 43 characters.
 FULL = 2048 - 43 - 1
-pytestmark = [pytest.mark.dom0, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.dom0, pytest.mark.timeout(3600)]
 
 
 @pytest.mark.parametrize("part", range(SLICES))
