@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any
@@ -116,7 +117,10 @@ def plan_markdown(document: Document) -> str:
         if rows
         else ""
     )
-    details = f"<details><summary>Everything</summary>\n\n```\n{plan_text(document)}```\n</details>\n"
+    text = plan_text(document)
+    # A commit's subject may be a fence itself: one that is longer than any in the text is not ended by it.
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    details = f"<details><summary>Everything</summary>\n\n{fence}\n{text}{fence}\n</details>\n"
     return f"{head}{table}**{last_line(document)}**\n\n{details}"
 
 
@@ -146,4 +150,4 @@ def plan_html(document: Document) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    return html.escape(text, quote=False).replace("|", "\\|").replace("\n", " ")

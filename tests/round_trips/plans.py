@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 
 from reconciler import last_good, ledger
@@ -15,7 +17,7 @@ from reconciler.last_good import LastGood
 from reconciler.ledger import Ledger
 from reconciler.lint import lint
 from reconciler.plan import Plan, Source
-from reconciler.plan_document import parse_document, plan_document
+from reconciler.plan_document import Document, parse_document, plan_document
 from reconciler.plan_text import plan_html, plan_markdown, plan_text
 from reconciler.policy import Policy
 from reconciler.reconcile import interest
@@ -30,7 +32,11 @@ from tests.round_trips.live import at_rest, live
 from tests.round_trips.scalars import Scalars
 from tests.unit.worlds import World
 
-SOURCE = Source("c0ffee00" * 5, "main", "Provider <noc@example.net>", "a commit")
+# What a committer may write: it ends no block of Markdown and begins no element of HTML.
+SOURCE = Source("c0ffee00" * 5, "main", "<i>Provider</i> <noc@example.net>", "```")
+TAGS = frozenset(
+    {"html", "head", "meta", "title", "body", "h1", "table", "tr", "th", "td", "p", "strong", "pre"}
+)
 BY_HAND = Policy(by_hand=True, disruption="reboot")
 
 
@@ -99,6 +105,7 @@ def _plan_records(plan: Plan, folder: Path) -> Iterator[str]:
     for shown in (plan_text, plan_markdown, plan_html):
         if shown(again) != shown(document):
             yield f"{shown.__name__} differs when it was saved"
+    yield from _pages(document)
     for change in plan.changes:
         for facts in (change.fingerprint, change.expect):
             if {*dict(facts).items()} != {*facts}:
@@ -109,6 +116,36 @@ def _plan_records(plan: Plan, folder: Path) -> Iterator[str]:
         journal.append(record)
     if [*journal.records()] != records:
         yield "the journal's records do not come back"
+
+
+def _pages(document: Document) -> Iterator[str]:
+    """A plan as others show it: all of its text, and as text."""
+    text, page = plan_text(document), _Page()
+    page.feed(plan_html(document))
+    if not page.tags <= TAGS or text not in page.texts:
+        yield f"the page has other elements than ours, or another text: {page.tags - TAGS}"
+    lines = plan_markdown(document).splitlines(keepends=True)
+    start = next(number for number, line in enumerate(lines) if line.startswith("```"))
+    fence = re.compile(rf" {{0,3}}`{{{len(lines[start].strip())},}}\s*")  # CommonMark 4.5
+    end = next(number for number, line in enumerate(lines) if number > start and fence.fullmatch(line))
+    if "".join(lines[start + 1 : end]) != text or len(lines) != end + 2:
+        yield "the Markdown's block ends before the plan does"
+
+
+class _Page(HTMLParser):
+    """The elements and texts of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: set[str] = set()
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        del attrs
+        self.tags.add(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
 
 def _files(last: LastGood, owned: Ledger, plan: Plan, folder: Path) -> Iterator[str]:

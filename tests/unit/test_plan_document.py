@@ -130,6 +130,17 @@ def test_a_plan_from_the_journal_reads_like_a_fresh_one() -> None:
     assert plan_text(json.loads(json.dumps(fresh))) == plan_text(fresh)
 
 
+def test_markdown_is_not_ended_by_a_commit_whose_subject_is_a_fence() -> None:
+    document = {
+        **plan_document(plan(), timestamp=""),
+        "source": {"revision": "c" * 40, "branch": "", "author": "", "subject": "```"},
+    }
+
+    page = plan_markdown(document)
+
+    assert f"\n````\n{plan_text(document)}````\n</details>\n" in page
+
+
 def test_markdown_has_a_row_for_every_change_and_none_when_there_is_none() -> None:
     full, bare = (plan_markdown(plan_document(plan(words), timestamp="")) for words in (WORDS, NOTHING))
 
