@@ -18,12 +18,23 @@ from state.run import ReadError
 
 @dataclass(frozen=True, slots=True)
 class LastGood:
-    """A desired state and the commit it came from."""
+    """A desired state and the commit it came from.
+
+    `left` are the uuids of those of its domUs that git had lost by then: orphans, and those that moved away.
+    """
 
     __pydantic_config__ = ConfigDict(extra="forbid")
 
     source: Source
     desired: Desired
+    left: tuple[str, ...] = ()
+
+    @property
+    def specified(self) -> Desired:
+        """What git said: what stands in for it must not bring back a domU that git had lost and somebody has ended."""
+        return replace(
+            self.desired, domus=tuple(domu for domu in self.desired.domus if domu.uuid not in self.left)
+        )
 
 
 _ADAPTER: TypeAdapter[LastGood] = TypeAdapter(LastGood)
@@ -87,7 +98,9 @@ def advanced(
     host = (
         desired.host if addressed else _unguarded(None if last is None else last.desired.host, desired.host)
     )
-    return LastGood(source, replace(desired, host=host, domus=domus, held=(), diagnostics=()))
+    specified = {domu.uuid for domu in desired.domus}
+    left = tuple(sorted(domu.uuid for domu in found.retained if domu.uuid not in specified))
+    return LastGood(source, replace(desired, host=host, domus=domus, held=(), diagnostics=()), left)
 
 
 def _unguarded(before: Host | None, wanted: Host) -> Host:

@@ -98,7 +98,7 @@ def wanted(reading: Reading, last: LastGood | None) -> tuple[Desired, Source]:
         return reading.desired, source
     if last is None:
         raise SpecError(reading.diagnostics)
-    return replace(last.desired, diagnostics=reading.diagnostics), source
+    return replace(last.specified, diagnostics=reading.diagnostics), source
 
 
 def applied_commit(last: LastGood | None) -> str | None:
@@ -231,7 +231,7 @@ def drift_plan(dom0: Dom0) -> Plan | None:
     last = dom0.last()
     if last is None:
         return None
-    return make_plan(look(dom0, last.desired, last.source, last), Policy(disruption="reboot"))
+    return make_plan(look(dom0, last.specified, last.source, last), Policy(disruption="reboot"))
 
 
 @dataclass(frozen=True, slots=True)

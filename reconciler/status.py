@@ -34,11 +34,7 @@ def host_facts(plan: Plan) -> Facts:
         "diagnostics": document["diagnostics"],
         "blocked": [{"address": each.address, "why": each.blocked} for each in changes if each.blocked],
         "waits": [{"address": each.address, "why": _waits(each)} for each in waits],
-        "removes": [
-            each.address
-            for each in changes
-            if each.due and each.reason == "tombstone" and each.blocked is None
-        ],
+        "removes": [each.address for each in changes if each.due and each.reason == "tombstone"],
         "staged": sorted(
             {each.address for each in changes if each.when == "next_guest_reboot" and not each.blocked}
         ),
@@ -56,16 +52,16 @@ def _waits(change: Change) -> str:
 def host_lines(facts: Facts) -> Iterator[str]:
     """The facts of a host for a terminal: one line for each thing to know, those with one reason together."""
     rows: list[tuple[str, str, str]] = [
-        *(("blocked", each["address"], each["why"]) for each in facts.get("blocked", ())),
-        *(("waits", each["address"], each["why"]) for each in facts.get("waits", ())),
-        *(("removes", each, "its file says `state: absent`") for each in facts.get("removes", ())),
-        *(("staged", each, "the guest's own next reboot brings it") for each in facts.get("staged", ())),
-        *((_words(each["reason"]), each["address"], each["message"]) for each in facts.get("notes", ())),
+        *(("blocked", each["address"], each["why"]) for each in facts["blocked"]),
+        *(("waits", each["address"], each["why"]) for each in facts["waits"]),
+        *(("removes", each, "its file says `state: absent`") for each in facts["removes"]),
+        *(("staged", each, "the guest's own next reboot brings it") for each in facts["staged"]),
+        *((_words(each["reason"]), each["address"], each["message"]) for each in facts["notes"]),
     ]
     together: dict[tuple[str, str], list[str]] = {}
     for label, address, why in rows:
         together.setdefault((label, why), []).append(address)
-    for each in facts.get("diagnostics", ()):
+    for each in facts["diagnostics"]:
         yield line("error" if each["severity"] == "error" else "warning", _problem(each))
     for (label, why), addresses in together.items():
         named, more = addresses[:NAMES_IN_A_LINE], len(addresses) - NAMES_IN_A_LINE
@@ -112,11 +108,14 @@ def domu_facts(name: str, situation: Situation, plan: Plan) -> Facts | None:
         "specified_by": by,
         "live": _live(situation.observed.by_uuid.get(uuid)),
         "vifs": [_vif(each) for each in (() if shown is None else shown.vifs)],
-        "diagnostics": [
-            each for each in document["diagnostics"] if each["file"] in {file, f"hosts/{plan.host}/host.yaml"}
+        "diagnostics": [each for each in document["diagnostics"] if each["file"] == file],
+        "notes": [each for each in document["notes"] if each["address"] in {*addresses, f"host.{plan.host}"}],
+        # By uuid as well: a former name may be somebody else's by now.
+        "changes": [
+            each
+            for each in document["resource_changes"]
+            if addresses & {*each["counts"]} and each["uuid"] in {None, uuid}
         ],
-        "notes": [each for each in document["notes"] if each["address"] in addresses],
-        "changes": [each for each in document["resource_changes"] if addresses & {*each["counts"]}],
     }
 
 

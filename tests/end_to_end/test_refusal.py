@@ -273,7 +273,12 @@ def test_a_branch_that_was_reset_is_not_followed_back_by_itself(provider: Provid
 
 def test_drift_is_repaired_while_the_repository_cannot_be_read(provider: Provider) -> None:
     provider.domu("vm01", 1)
+    provider.domu("vm02", 2)
     provider.settled()
+    # An orphan that somebody has ended is no drift.
+    provider.remove("hosts/dom0-a/domus/vm02.yaml")
+    assert provider.apply().code == 0
+    xl("destroy", "vm02")
     provider.root.rename(provider.root.with_name("away"))
     run("nft", "flush", "ruleset")
 
@@ -282,6 +287,7 @@ def test_drift_is_repaired_while_the_repository_cannot_be_read(provider: Provide
     assert done.code == 4, done.out + done.err
     assert "the repository cannot be read" in done.err
     assert bound("vm01", "172.16.39.101")
+    assert set(domids()) == {"vm01"}
     assert provider.domgit("drift").code == 0
 
 

@@ -382,6 +382,7 @@ def test_a_host_whose_own_file_is_spoilt_stays_at_last_good_and_says_so(provider
     assert "up to date    no\n" in after.status
     assert f"held back     host.dom0-a: {why}\n" in after.status
     assert {"address": "host.dom0-a", "reason": "held_back", "message": why} in facts["notes"]
-    assert "error         hosts/dom0-a/host.yaml:1:1: metadata: missing" in after.get["vm01"]
+    assert "error         hosts/dom0-a/host.yaml:1:1: metadata: missing" in after.status
+    assert f"held back     {why}\n" in after.get["vm01"]
     assert "wanted        running (as last applied)\n" in after.get["vm01"]
     assert f"live          domain {after.domids['vm01']}, running, 128 MiB, 1 vcpus\n" in after.get["vm01"]

@@ -112,6 +112,7 @@ def test_orphans_keep_what_they_had() -> None:
     after = advanced(before, want, NOW, Scope(want.domus, (), before.desired.domus, ()), [])
 
     assert [domu.name for domu in after.desired.domus] == ["vm01", "vm02"]
+    assert [domu.name for domu in after.specified.domus] == ["vm02"]
 
 
 def test_an_error_of_this_commit_is_not_kept_as_if_it_had_been_applied() -> None:

@@ -19,7 +19,7 @@ from reconciler.only_writer import BusyError, only_writer
 from reconciler.plan import Change, Phase, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
-from reconciler.reconcile import Result, applied_commit, forward_only, goes_back, wanted
+from reconciler.reconcile import Result, applied_commit, forward_only, goes_back, last_applied, wanted
 from reconciler.review import StaleError, restricted
 from reconciler.step import Run
 from schemas.diagnostic import Diagnostic, SpecError
@@ -48,6 +48,26 @@ def test_a_good_commit_counts_itself() -> None:
 
     assert want == found.desired
     assert (source.revision, source.subject) == (REVISION, "two")
+
+
+def test_an_orphan_that_somebody_has_ended_is_not_brought_back_while_git_cannot_be_followed() -> None:
+    both: dict[str, Any] = {
+        "applied": {"vm01": {}, "vm02": {}},
+        "git": {"vm02": {}},
+        "live": {"vm01": {"gone": "yes"}},
+    }
+    found = situation(both)
+    vm01 = next(uuid for uuid, owned in found.ledger.items() if owned.name == "vm01")
+    last = LastGood(Source(BEFORE), desired(both["applied"]), (vm01,))
+
+    want, source = wanted(last_applied(last, "the line is down"), last)
+    outage = make_plan(replace(found, desired=want, source=source), Policy())
+
+    assert [change.address for change in outage.changes] == []
+    assert {(note.address, note.reason) for note in outage.notes} == {
+        ("domu.vm01", "orphan"),
+        ("host.dom0-a", "held_back"),
+    }
 
 
 def test_a_commit_that_is_refused_leaves_what_was_applied_with_its_errors_said() -> None:
