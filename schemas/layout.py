@@ -12,12 +12,6 @@ from schemas.scalars import shown
 Kind = Literal["Host", "DomU", "Network", "Profile"]
 KINDS: tuple[Kind, ...] = ("Host", "DomU", "Network", "Profile")
 FOLDERS = ("hosts", "networks", "profiles")
-_PLACES: tuple[tuple[re.Pattern[str], Kind], ...] = (
-    (re.compile(r"hosts/(?P<host>[^/\\]+)/domus/(?P<name>[^/\\]+)\.yaml"), "DomU"),
-    (re.compile(r"hosts/(?P<host>[^/\\]+)/host\.yaml"), "Host"),
-    (re.compile(r"networks/(?P<name>[^/\\]+)\.yaml"), "Network"),
-    (re.compile(r"profiles/(?P<name>[^/\\]+)\.yaml"), "Profile"),
-)
 PATH_LIMIT = 400  # characters; the longest that means something has 63 for the host and 255 for the file
 _HOST_FOLDER = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 EXPECTED = (
@@ -47,19 +41,28 @@ def shown_path(path: bytes) -> str:
 def place(file: str) -> Place | Diagnostic | None:
     """What a path means; None when it is none of our business, a Diagnostic when it should not be there."""
     parts = file.split("/")
-    if parts[0] not in FOLDERS or any(part.startswith(".") for part in parts) or parts[-1] == "README.md":
+    if parts[0] not in FOLDERS or "/." in file or parts[-1] == "README.md":
         return None
-    for pattern, kind in _PLACES:
-        if match := pattern.fullmatch(file):
-            groups = match.groupdict()
-            host = groups.get("host")
-            if host is not None and _HOST_FOLDER.fullmatch(host) is None:
-                return Diagnostic(
-                    file,
-                    1,
-                    1,
-                    "DG1501",
-                    f"{shown(host)} is no host name (expected lower case, digits, '.' and '-')",
-                )
-            return Place(file, kind, host, groups.get("name") or str(host))
-    return Diagnostic(file, 1, 1, "DG1501", f"no such file is known ({EXPECTED})")
+    found = _named(file, parts)
+    if found is None:
+        return Diagnostic(file, 1, 1, "DG1501", f"no such file is known ({EXPECTED})")
+    if found.host is not None and _HOST_FOLDER.fullmatch(found.host) is None:
+        message = f"{shown(found.host)} is no host name (expected lower case, digits, '.' and '-')"
+        return Diagnostic(file, 1, 1, "DG1501", message)
+    return found
+
+
+def _named(file: str, parts: list[str]) -> Place | None:
+    name = parts[-1].removesuffix(".yaml")
+    if name in {parts[-1], ""} or "\\" in file:
+        return None
+    match parts:
+        case ["hosts", host, "domus", _]:
+            return Place(file, "DomU", host, name)
+        case ["hosts", host, "host.yaml"]:
+            return Place(file, "Host", host, host)
+        case ["networks", _]:
+            return Place(file, "Network", None, name)
+        case ["profiles", _]:
+            return Place(file, "Profile", None, name)
+    return None

@@ -11,6 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -82,10 +83,11 @@ def git_folder(repository: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A commit, the ids of its specification files by path, and what cannot be one."""
+    """A commit, the ids of its specification files by path, their sizes by id, and what cannot be one."""
 
     commit: Commit
     blobs: Mapping[str, str]
+    sizes: Mapping[str, int]
     problems: tuple[Diagnostic, ...]
 
 
@@ -162,8 +164,9 @@ def _listing(repo: git.Repo, revision: str) -> Listing:
         repo, ["git", "ls-tree", "-r", "-t", "-z", "--full-tree", "--end-of-options", sha, *FOLDERS]
     )
     entries, problems = _entries(listing)
-    wanted, too_large = _small(repo, entries)
-    return Listing(commit, wanted, (*problems, *too_large))
+    sizes = _sizes(repo, {blob for _, blob in entries})
+    wanted, too_large = _small(entries, sizes)
+    return Listing(commit, wanted, sizes, (*problems, *too_large))
 
 
 def _commit_id(repo: git.Repo, revision: str) -> str:
@@ -210,16 +213,19 @@ def descends(repository: str, old: str, new: str) -> bool | None:
     return True
 
 
-def _small(
-    repo: git.Repo, entries: Sequence[tuple[str, str]]
-) -> tuple[Mapping[str, str], Sequence[Diagnostic]]:
-    """Blob ids by path of what is small enough to be read, and what is wrong with the others."""
-    blobs = {blob for _, blob in entries}
-    checked = _answer(repo, blobs, "--batch-check", "--buffer").splitlines(keepends=True)
+def _sizes(repo: git.Repo, blobs: AbstractSet[str]) -> Mapping[str, int]:
+    checked = _answer(repo, blobs, "--batch-check", "--buffer").splitlines(keepends=True) if blobs else []
     headers = (match for line in checked if (match := _BLOB_HEADER.fullmatch(line)))
     sizes = {match["sha"].decode(): int(match["size"]) for match in headers}
     if sizes.keys() != blobs:
-        raise GitError(f"git cat-file: no blob {min(blobs - sizes.keys())}")
+        raise GitError(f"git cat-file: no blob {min(blobs ^ sizes.keys())}")
+    return sizes
+
+
+def _small(
+    entries: Sequence[tuple[str, str]], sizes: Mapping[str, int]
+) -> tuple[Mapping[str, str], Sequence[Diagnostic]]:
+    """Blob ids by path of what is small enough to be read, and what is wrong with the others."""
     small = {path: blob for path, blob in entries if sizes[blob] <= FILE_LIMIT_BYTES}
     if sum(sizes[blob] for blob in small.values()) > BYTES_LIMIT:
         return {}, [TOO_MANY]

@@ -12,7 +12,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
@@ -29,11 +29,13 @@ from state.checked import Memory, Record, claimant, record, rules
 from state.git_objects import Commit, GitError, descends, list_commit, read_blobs
 from state.processes import shared_out
 from state.spec_child import Request
-from state.worktree import read_worktree
+from state.worktree import ChangedError, Worktree
 from state.yaml_reader import read_yaml
 
 # A screen full of problems is enough to work on; a hostile commit could make millions.
 DIAGNOSTICS_LIMIT = 2000
+_BATCH_BYTES = 32 * 10**6  # read from git at a time; 10,000 domUs are a third of it
+Row = tuple[Any, ...]  # the fields of a Diagnostic, as another process and the parent take them
 # 10,000 DomUs take 6 s and 400 MB here on a slow machine; a bomb is stopped well before it hurts the host.
 CPU_LIMIT_S = 60
 MEMORY_LIMIT_BYTES = 2 * 1024**3
@@ -49,7 +51,7 @@ def main() -> None:
     confine(keep_capabilities=bool(request.pop("read_everything")))
     try:
         answer = read(Request(**request), remembered, checked_by)
-    except GitError as exc:
+    except (GitError, ChangedError) as exc:
         answer = {"error": str(exc)}
     except MemoryError:
         answer = {
@@ -64,12 +66,16 @@ def main() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The specification files: their ids by path (all "" in a worktree), what cannot be one, and how to read them."""
+    """The specification files: their ids by path (all "" in a worktree), what cannot be one, and how to read them.
+
+    `read` gives (path, content) of what it is asked for, in that order, with no more than some megabytes at a time in
+    memory.
+    """
 
     commit: Commit
     ids: Mapping[str, str]
     problems: tuple[Diagnostic, ...]
-    read: Callable[[Iterable[str]], Mapping[str, bytes]]
+    read: Callable[[Iterable[str]], Iterable[tuple[str, bytes]]]
 
 
 def confine(*, keep_capabilities: bool, file_limit_bytes: int = 0) -> None:
@@ -134,24 +140,32 @@ def read(request: Request, remembered: str, checked_by: str) -> Mapping[str, Any
 
 
 def _worktree(repository: str) -> Files:
-    digest, contents, problems = read_worktree(repository)
-    return Files(
-        Commit(digest),
-        dict.fromkeys(contents, ""),
-        problems,
-        lambda files: {each: contents[each] for each in files},
-    )
+    found = Worktree(repository)
+    return Files(Commit(found.digest), dict.fromkeys(found.files, ""), found.problems, found.read)
 
 
 def _committed(repository: str, revision: str | None) -> Files:
     listing = list_commit(repository, revision or "HEAD")
 
-    def contents(files: Iterable[str]) -> Mapping[str, bytes]:
-        wanted = {file: listing.blobs[file] for file in files}
-        blobs = read_blobs(repository, set(wanted.values()))
-        return {file: blobs[blob] for file, blob in wanted.items()}
+    def contents(files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        for batch in _batches(files, lambda file: listing.sizes[listing.blobs[file]]):
+            blobs = read_blobs(repository, {listing.blobs[file] for file in batch})
+            yield from ((file, blobs[listing.blobs[file]]) for file in batch)
 
     return Files(listing.commit, listing.blobs, listing.problems, contents)
+
+
+def _batches(files: Iterable[str], size: Callable[[str], int]) -> Iterator[list[str]]:
+    """The files in their order, in lists of at most so many bytes and one file."""
+    batch: list[str] = []
+    total = 0
+    for file in files:
+        batch.append(file)
+        total += size(file)
+        if total > _BATCH_BYTES:
+            yield batch
+            batch, total = [], 0
+    yield batch
 
 
 def _place(places: Mapping[str, object], file: str) -> Place | None:
@@ -167,27 +181,31 @@ def _fleet(
     records = memory.recall(domus)
     missing = [file for file in domus if file not in records]
 
-    def check(part: Sequence[str]) -> list[Record | None]:
-        return [_record(ground, file, data, host) for file, data in files.read(part).items()]
+    def check(part: Sequence[str]) -> list[Record | list[Row]]:
+        return [_record(ground, file, data, host) for file, data in files.read(part)]
 
     made = dict(zip(missing, shared_out(check, missing), strict=True))
-    fresh = {file: given for file, given in made.items() if given is not None}
+    fresh = {file: given for file, given in made.items() if isinstance(given, tuple)}
+    unread = [Diagnostic(*row) for given in made.values() if isinstance(given, list) for row in given]
     records |= fresh
-    trees, problems = _trees(files.read([file for file in missing if file not in fresh]))
+    trees, problems = _trees(files.read([file for file, given in made.items() if not given]))
+    problems += unread
     again = _Again(ground, files, domus)
     known = [claimant(file, given, again) for file, given in records.items()]
     return completed_fleet(ground, trees, problems, known), fresh, records
 
 
-def _record(ground: Ground, file: str, data: bytes, host: str | None) -> Record | None:
-    """The record of a domU that nothing is wrong with; None for the others."""
+def _record(ground: Ground, file: str, data: bytes, host: str | None) -> Record | list[Row]:
+    """The record of a domU that nothing is wrong with; why a file has no document; nothing for what is to be looked at again."""
     tree, problems = read_yaml(file, data)
     where = _place(ground.places, file)
-    if tree is None or where is None or problems:
-        return None
+    if tree is None:
+        return [_plain(each) for each in problems]
+    if where is None:
+        return []
     made, wrong = ground.check(where, tree)
     if made is None or wrong:
-        return None
+        return []
     spec = tree.value["spec"]
     return record(made, str(spec.get("profile", "")), whole=where.host == host)
 
@@ -202,7 +220,9 @@ class _Again:
 
     def __call__(self, file: str) -> Source:
         """The source of a domU in which nothing was wrong."""
-        self._contents = self._contents or self._files.read(self._domus)  # all at once: many may contradict
+        self._contents = self._contents or dict(
+            self._files.read(self._domus)
+        )  # all at once: many may contradict
         if file not in self._sources:
             tree, _ = read_yaml(file, self._contents[file])
             where = _place(self._ground.places, file)
@@ -213,10 +233,10 @@ class _Again:
         return self._sources[file]
 
 
-def _trees(contents: Mapping[str, bytes]) -> tuple[dict[str, Tree], list[Diagnostic]]:
+def _trees(contents: Iterable[tuple[str, bytes]]) -> tuple[dict[str, Tree], list[Diagnostic]]:
     trees: dict[str, Tree] = {}
     found: list[Diagnostic] = []
-    for file, data in contents.items():
+    for file, data in contents:
         tree, diagnostics = read_yaml(file, data)
         found += diagnostics if len(found) < KEPT_LIMIT else diagnostics[:1]
         if tree is not None:
@@ -273,7 +293,7 @@ def _view(fleet: Fleet, host: str) -> Mapping[str, Any]:
     }
 
 
-def _bounded(diagnostics: tuple[Diagnostic, ...], untold: int) -> list[list[Any]]:
+def _bounded(diagnostics: tuple[Diagnostic, ...], untold: int) -> list[Row]:
     rows = [_plain(diagnostic) for diagnostic in diagnostics[:DIAGNOSTICS_LIMIT]]
     if len(diagnostics) > DIAGNOSTICS_LIMIT:
         at_least = "at least " * bool(untold)
@@ -282,8 +302,8 @@ def _bounded(diagnostics: tuple[Diagnostic, ...], untold: int) -> list[list[Any]
     return rows
 
 
-def _plain(diagnostic: Diagnostic) -> list[Any]:
-    return [
+def _plain(diagnostic: Diagnostic) -> Row:
+    return (
         diagnostic.file,
         diagnostic.line,
         diagnostic.column,
@@ -291,7 +311,7 @@ def _plain(diagnostic: Diagnostic) -> list[Any]:
         diagnostic.message,
         diagnostic.address,
         diagnostic.severity,
-    ]
+    )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT, TOO_MANY
@@ -15,27 +15,77 @@ from state.yaml_reader import FILE_LIMIT_BYTES
 
 # hosts/HOST/domus is the deepest folder that means something; this bounds the recursion.
 FOLDER_DEPTH = 3
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def read_worktree(root: str) -> tuple[str, Mapping[str, bytes], tuple[Diagnostic, ...]]:
-    """A digest of the content as `worktree:HEX`, the files by path, and what cannot be read as one.
+class _TooManyError(Exception):
+    """There are more files or bytes than any repository has."""
+
+
+class ChangedError(Exception):
+    """A file is another than it was a moment ago."""
+
+
+# So much is kept in memory from the first reading; what comes behind it is read again when it is wanted, and must be the
+# same. Of 10,000 domUs nothing is read twice.
+_KEPT_BYTES = 64 * 10**6
+
+
+class Worktree:
+    """A checkout as it was at one time. `digest` is that of its content, `worktree:HEX`; `files` are paths, in order.
 
     Symbolic links are never followed, and hidden files and README.md are left out.
     """
-    contents: dict[str, bytes] = {}
-    problems: list[Diagnostic] = []
-    total = 0
-    for path, data in _files(root, problems):
-        contents[path] = data
-        total += len(data)
-        if total > BYTES_LIMIT or len(contents) > FILE_COUNT_LIMIT:
-            problems.append(TOO_MANY)
-            return f"worktree:{hashlib.sha256().hexdigest()}", {}, tuple(problems)
-    digest = hashlib.sha256()
-    for path, data in sorted(contents.items()):
-        digest.update(f"{path}\0{len(data)}\0".encode())
-        digest.update(data)
-    return f"worktree:{digest.hexdigest()}", contents, tuple(problems)
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._kept: dict[str, bytes] = {}
+        self._digests: dict[str, bytes] = {}
+        found: list[Diagnostic] = []
+        try:
+            self._take_in(_files(root, found))
+        except _TooManyError:
+            self._kept, self._digests = {}, {}
+            found.append(TOO_MANY)
+        self.problems = tuple(found)
+        self.files = sorted(self._digests)
+        digest = hashlib.sha256()
+        for path in self.files:
+            digest.update(f"{path}\0".encode() + self._digests[path])
+        self.digest = f"worktree:{digest.hexdigest()}"
+
+    def _take_in(self, files: Iterable[tuple[str, bytes]]) -> None:
+        total = 0
+        for path, data in files:
+            total += len(data)
+            if total > BYTES_LIMIT or len(self._digests) == FILE_COUNT_LIMIT:
+                raise _TooManyError
+            self._digests[path] = hashlib.sha256(data).digest()
+            if total <= _KEPT_BYTES:
+                self._kept[path] = data
+
+    def read(self, files: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+        """These files with their contents.
+
+        Raises:
+            ChangedError: one is another than it was.
+        """
+        for path in files:
+            yield path, self._kept[path] if path in self._kept else self._again(path)
+
+    def _again(self, path: str) -> bytes:
+        *folders, name = path.split("/")
+        data = None
+        with contextlib.ExitStack() as opened, contextlib.suppress(OSError):
+            folder = os.open(self._root, _FOLDER)
+            opened.callback(os.close, folder)
+            for each in folders:
+                folder = os.open(each, _FOLDER | os.O_NOFOLLOW, dir_fd=folder)
+                opened.callback(os.close, folder)
+            data = _read(folder, name, path, [])
+        if data is None or hashlib.sha256(data).digest() != self._digests[path]:
+            raise ChangedError(f"{path} changed while it was read")
+        return data
 
 
 def _files(root: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]:
@@ -44,7 +94,7 @@ def _files(root: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]
     Every folder is opened from the descriptor of the one around it: a link on the way is never followed, not
     even one that is put there meanwhile.
     """
-    top = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    top = os.open(root, _FOLDER)
     try:
         for name in FOLDERS:
             yield from _below(top, name, name, problems)
@@ -54,7 +104,7 @@ def _files(root: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]
 
 def _below(parent: int, name: str, shown: str, problems: list[Diagnostic]) -> Iterator[tuple[str, bytes]]:
     try:
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        folder = os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=parent)
     except FileNotFoundError:
         return
     except OSError as exc:
@@ -63,6 +113,8 @@ def _below(parent: int, name: str, shown: str, problems: list[Diagnostic]) -> It
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
+        if len(entries) > FILE_COUNT_LIMIT:
+            raise _TooManyError  # before any of them is read
         for entry in entries:
             path = f"{shown}/{shown_path(os.fsencode(entry.name))}"
             folder_here = entry.is_dir(follow_symlinks=False)
@@ -89,24 +141,28 @@ def _read(folder: int, name: str, shown: str, problems: list[Diagnostic]) -> byt
             Diagnostic(shown, 1, 1, "DG1504", f"{_why(exc, folder, name)} (expected a plain file)")
         )
         return None
-    with os.fdopen(descriptor, "rb") as stream:
+    try:
         found = os.fstat(descriptor)
-        mode = found.st_mode
-        if not stat.S_ISREG(mode):
-            problems.append(Diagnostic(shown, 1, 1, "DG1504", "a pipe or a device (expected a plain file)"))
-            return None
-        if mode & stat.S_IXUSR:  # committed, it would have mode 100755, and no host would take it
-            problems.append(
-                Diagnostic(shown, 1, 1, "DG1504", "executable (expected a plain file; chmod a-x)")
-            )
-            return None
-        data = stream.read(FILE_LIMIT_BYTES + 1) if found.st_size <= FILE_LIMIT_BYTES else b""
-    size = max(found.st_size, len(data))
-    if size > FILE_LIMIT_BYTES:
-        message = f"{size} bytes (expected at most {FILE_LIMIT_BYTES})"
-        problems.append(Diagnostic(shown, 1, 1, "DG1006", message))
-        return None
-    return data
+        problem = _oddity(found)
+        if problem is None:
+            return os.read(descriptor, found.st_size + 1)
+    except OSError as exc:
+        problem = "DG1504", f"{exc.strerror} (expected a plain file)"
+    finally:
+        os.close(descriptor)
+    problems.append(Diagnostic(shown, 1, 1, *problem))
+    return None
+
+
+def _oddity(found: os.stat_result) -> tuple[str, str] | None:
+    """What keeps something that was opened from being a specification: (code, message)."""
+    if not stat.S_ISREG(found.st_mode):
+        return "DG1504", "a pipe or a device (expected a plain file)"
+    if found.st_mode & stat.S_IXUSR:  # committed, it would have mode 100755, and no host would take it
+        return "DG1504", "executable (expected a plain file; chmod a-x)"
+    if found.st_size > FILE_LIMIT_BYTES:
+        return "DG1006", f"{found.st_size} bytes (expected at most {FILE_LIMIT_BYTES})"
+    return None
 
 
 def _why(exc: OSError, folder: int, name: str) -> str:

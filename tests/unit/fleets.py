@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from schemas.claims import Claimant
 from schemas.diagnostic import Diagnostic
@@ -11,6 +12,7 @@ from schemas.fleet import Fleet, HostView, check_fleet
 from schemas.layout import Place, place
 from schemas.merged import Merged
 from schemas.tree import Tree
+from state.worktree import Worktree
 from state.yaml_reader import read_yaml
 
 HOST = """apiVersion: domgit/v1
@@ -62,6 +64,12 @@ def fleet_of(contents: Mapping[str, bytes | str], problems: tuple[Diagnostic, ..
             if tree is not None:
                 trees[file] = tree
     return check_fleet([*contents, *(each.file for each in problems if each.file)], trees, found)
+
+
+def fleet_in(folder: Path) -> Fleet:
+    """The fleet that a checkout describes."""
+    found = Worktree(str(folder))
+    return fleet_of(dict(found.read(found.files)), found.problems)
 
 
 def documents(seen: HostView) -> list[tuple[DomU, str]]:

@@ -11,10 +11,8 @@ from hypothesis import strategies as st
 
 from reconciler.scaffold import new_domu, new_repository, next_address, next_mac
 from schemas.diagnostic import SpecError
-from schemas.fleet import Fleet
 from schemas.network import Network
-from state.worktree import read_worktree
-from tests.unit.fleets import domu, fleet_of, host, merged, network
+from tests.unit.fleets import domu, fleet_in, host, merged, network
 
 
 def written(folder: Path, files: dict[str, str]) -> Path:
@@ -22,11 +20,6 @@ def written(folder: Path, files: dict[str, str]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(text)
     return folder
-
-
-def read(folder: Path) -> Fleet:
-    _, contents, problems = read_worktree(str(folder))
-    return fleet_of(contents, problems)
 
 
 def a_network(subnet: str, gateway: str | None = None, reserved: tuple[str, ...] = ()) -> Network:
@@ -56,7 +49,7 @@ def test_a_new_repository_is_valid_and_only_watches(
 ) -> None:
     files = new_repository(host="dom0-a", bridge="xenbr0", uplink="eth0", subnet=subnet, gateway=gateway)
 
-    fleet = read(written(tmp_path, files))
+    fleet = fleet_in(written(tmp_path, files))
 
     assert fleet.diagnostics == ()
     assert (fleet.hosts["dom0-a"].spec.mode, fleet.hosts["dom0-a"].spec.guard.mode) == ("report", "audit")
@@ -81,7 +74,7 @@ def test_one_new_domu_after_the_other_is_valid_and_gets_what_is_free(checkout: P
         path, text = new_domu(checkout, name=name, host="dom0-a", profile=None, network=None)
         path.write_text(text)
 
-    fleet = read(checkout)
+    fleet = fleet_in(checkout)
     assert fleet.diagnostics == ()
     found = {claimant.name: merged(claimant).domu.spec.vifs[0] for claimant in fleet.domus}
     assert {name: [str(address[0]) for address in vif.addresses()] for name, vif in found.items()} == {
@@ -110,7 +103,7 @@ def test_what_other_hosts_have_is_not_given_again(checkout: Path) -> None:
     path, text = new_domu(checkout, name="web", host="dom0-a", profile=None, network=None)
     written(checkout, {str(path.relative_to(checkout)): text})
 
-    assert read(checkout).diagnostics == ()
+    assert fleet_in(checkout).diagnostics == ()
     assert "ips: [172.16.39.4]" in text
     assert next_mac("web", frozenset()) not in text
 
@@ -153,7 +146,7 @@ def test_what_the_profile_brings_is_not_repeated(checkout: Path) -> None:
     path, text = new_domu(checkout, name="web", host="dom0-a", profile=None, network=None)
     written(checkout, {str(path.relative_to(checkout)): text})
 
-    assert read(checkout).diagnostics == ()
+    assert fleet_in(checkout).diagnostics == ()
     assert "profile: p" in text
     assert "memory: 256MiB" in text
     assert "boot:" not in text

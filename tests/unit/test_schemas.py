@@ -11,31 +11,24 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from schemas.domu import DomU, Spec
-from schemas.fleet import Fleet
 from schemas.host import Host
 from schemas.json_schema import KINDS, all_schemas
 from schemas.layout import place, shown_path
 from schemas.network import Network
-from state.worktree import read_worktree
-from tests.unit.fleets import fleet_of, merged
+from tests.unit.fleets import fleet_in, merged
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 GOOD = sorted((ROOT / "tests" / "cases" / "spec").glob("good_*"))
 
 
-def read(folder: Path) -> Fleet:
-    _, contents, problems = read_worktree(str(folder))
-    return fleet_of(contents, problems)
-
-
 def test_the_examples_have_no_error_and_no_warning() -> None:
-    assert read(EXAMPLES).diagnostics == ()
+    assert fleet_in(EXAMPLES).diagnostics == ()
 
 
 @pytest.mark.parametrize("folder", [EXAMPLES, *GOOD], ids=lambda path: path.name)
 def test_canonical_json_comes_back_as_the_same_value_and_is_stable(folder: Path) -> None:
-    fleet = read(folder)
+    fleet = fleet_in(folder)
     documents: list[BaseModel] = [merged(claimant).domu for claimant in fleet.domus]
     documents += [*fleet.hosts.values(), *fleet.networks]
 

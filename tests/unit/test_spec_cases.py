@@ -11,16 +11,14 @@ import pytest
 
 from schemas.diagnostic import Diagnostic
 from schemas.fleet import HostView, view
-from state.worktree import read_worktree
-from tests.unit.fleets import fleet_of
+from tests.unit.fleets import fleet_in
 
 CASES = Path(__file__).resolve().parents[1] / "cases" / "spec"
 
 
 def said_about(repository: Path) -> str:
     """All diagnostics, then what each host makes of them."""
-    _, contents, problems = read_worktree(str(repository))
-    fleet = fleet_of(contents, problems)
+    fleet = fleet_in(repository)
     lines = [str(each) for each in fleet.diagnostics]
     lines += [
         f"{name}: {outcome(view(fleet, name))}"
