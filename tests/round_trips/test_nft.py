@@ -94,6 +94,8 @@ def test_a_plan_from_any_guard_to_any_other_ends_like_one_that_is_loaded_anew(
     draw = Scalars(SEED, wild=0.0)
     for found, other in zip(repositories, repositories[1:] + repositories[:1], strict=True):
         before, after = found.desired, changed(found.desired, other.desired, draw)
+        # One that comes from another host is bound when it was let in, which is another story.
+        after = replace(after, domus=tuple(replace(domu, moved_from=None) for domu in after.domus))
         loaded = loaded_anew(dom0, replace(specified_guard(before.host, before.domus), alone=False), features)
 
         step = guard_step(after, loaded, features)
