@@ -112,10 +112,10 @@ def _cdrom(path: str) -> str:
 
 def _vnc(vnc: Vnc) -> dict[str, str]:
     """The server by keys. libxl takes the display of an IPv6 address from behind it only: its colons look like one."""
-    display = {"vncdisplay": str(vnc.display)}
-    listen = {"vnclisten": f"[{_part(vnc.listen)}]:{vnc.display}"}
-    if ":" not in vnc.listen:
-        listen = {"vnclisten": _part(vnc.listen), **display}
+    if ":" in vnc.listen:
+        listen = {"vnclisten": f"[{_part(vnc.listen)}]:{vnc.display}"}
+    else:
+        listen = {"vnclisten": _part(vnc.listen), "vncdisplay": str(vnc.display)}
     secret = {} if vnc.secret is None else {"vncpasswd": SECRET_PLACEHOLDER.format(_part(vnc.secret))}
     return {"vnc": "1", **listen, "vncunused": "0", **secret}
 
