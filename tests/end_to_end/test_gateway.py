@@ -231,16 +231,14 @@ def test_killed_right_after_the_change_its_watchdog_takes_it_back(routed: Provid
     assert listing() == before
 
 
-def test_killed_and_started_again_at_once_it_takes_the_change_back_first(
-    routed: Provider, short: list[str]
-) -> None:
+def test_killed_and_started_again_at_once_it_takes_the_change_back_first(routed: Provider) -> None:
     before = listing()
     bind(routed)
-    killed_once_changed(routed, before, *short)
+    killed_once_changed(routed, before)
     routed.domu("vm01", 1, vifs=[vif("vm01", 1, guard="audit")])
     routed.commit()
 
-    assert routed.domgit("run", "--once", *short).code == 0
+    assert routed.domgit("run", "--once").code == 0
 
     assert (records()[-1]["outcome"], records()[-1]["why"]) == (
         "reverted",
