@@ -14,7 +14,7 @@ from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
 MEMORY_LIMIT_BYTES = 1024**3
-_SLICE = 200
+_SLICE = 40
 
 
 def main() -> int:
