@@ -22,7 +22,7 @@ from reconciler.only_writer import BusyError
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
-from reconciler.reconcile import Dom0, Result, applied_commit, apply, forward_only, last_applied
+from reconciler.reconcile import Dom0, Result, apply, followed
 from reconciler.watch import Nudge, folders, git_folder
 from schemas.diagnostic import SpecError
 from state.run import ReadError
@@ -63,7 +63,7 @@ class Daemon:
             BusyError: somebody else is changing the host.
         """
         started = self._dom0.monotonic()
-        reading = self._newest()
+        reading = followed(self._read, self._dom0.last())
         result = apply(self._dom0, reading, Policy(by_hand=False), by="domgit run")
         for problem in result.after.diagnostics:
             if problem.severity == "error":
@@ -81,22 +81,6 @@ class Daemon:
             },
         )
         return result
-
-    def _newest(self) -> Reading:
-        """What git says now; what was last applied where it cannot be read or must not be followed.
-
-        Raises:
-            ReadError: it cannot be read, and nothing was ever applied here.
-        """
-        last = self._dom0.last()
-        applied = applied_commit(last)
-        try:
-            return forward_only(self._read(applied), applied)
-        except ReadError as exc:
-            if last is None:
-                raise
-            # Drift is repaired all the same: guests depend on this host, not on the git server.
-            return last_applied(last, f"the repository cannot be read: {exc}")
 
     def forever(self) -> None:
         """Pass after pass until SIGTERM or SIGINT; whatever goes wrong is logged, and the next pass tries again."""

@@ -144,6 +144,24 @@ def last_applied(last: LastGood, why: str) -> Reading:
     )
 
 
+def followed(read: Callable[[str | None], Reading], last: LastGood | None) -> Reading:
+    """What git says now; what was last applied where it cannot be read, or must not be followed by itself.
+
+    `read` gets the commit that was last applied, if any, so that Reading.descends answers. Drift is repaired all the
+    same: guests depend on this host, not on the git server.
+
+    Raises:
+        ReadError: it cannot be read, and nothing was ever applied here.
+    """
+    applied = applied_commit(last)
+    try:
+        return forward_only(read(applied), applied)
+    except ReadError as exc:
+        if last is None:
+            raise
+        return last_applied(last, f"the repository cannot be read: {exc}")
+
+
 def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> Interest:
     """What of the file system matters to a plan from these."""
     domus = [*desired.domus, *(() if last is None else last.desired.domus)]

@@ -15,8 +15,8 @@ import click
 
 from reconciler import FORMAT_VERSION
 from reconciler.cli.act import is_file, load_plan
-from reconciler.cli.machine import dom0, read, told
-from reconciler.cli.options import Target, target, target_options
+from reconciler.cli.machine import dom0, read, read_target, told
+from reconciler.cli.options import Target, demand, target, target_options
 from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
 from reconciler.diff import make_plan
@@ -24,12 +24,15 @@ from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
-from reconciler.reconcile import current_plan, drift_plan, present
+from reconciler.reconcile import Dom0, drift_plan, followed, present
+from reconciler.scope import Situation
 from reconciler.status import domu_facts, domu_lines, host_facts, host_lines, line
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 
 SIGNATURES = "not required (this version checks none)"
+# What the daemon would do by itself: what waits for a human is told as such.
+DAEMON = Policy(by_hand=False)
 TOOLS = ("xl", "xenstore-ls", "xenstore-write", "ip", "bridge", "nft", "git", "setpriv", "setsid")
 
 
@@ -69,12 +72,7 @@ def status_command(where: Target, as_json: bool) -> None:
     machine = dom0(where.config)
     with told():
         last = machine.last()
-        # What the daemon would do: what waits for a human is told as such.
-        plan = (
-            current_plan(machine, read(where), Policy(by_hand=False))
-            if where.repository is not None
-            else drift_plan(machine)
-        )
+        plan = drift_plan(machine) if where.repository is None else make_plan(_seen(machine, where), DAEMON)
     facts: dict[str, Any] = {
         "host": where.host or (plan.host if plan else None),
         "last_applied": None if last is None else last.source.revision,
@@ -95,6 +93,13 @@ def status_command(where: Target, as_json: bool) -> None:
             say(each)
 
 
+def _seen(machine: Dom0, where: Target) -> Situation:
+    """The situation as the daemon would see it: also while git cannot be read, or must not be followed."""
+    demand(where)
+    reading = followed(lambda applied: read_target(where, applied=applied), machine.last())
+    return present(machine, reading)
+
+
 @click.command("get")
 @click.argument("name")
 @target_options
@@ -102,10 +107,9 @@ def status_command(where: Target, as_json: bool) -> None:
 def get_command(where: Target, name: str, as_json: bool) -> None:
     """Show one VPS on one screen: what is wanted, what is live, what differs, what there is to know."""
     machine = dom0(where.config)
-    reading = read(where)
     with told():
-        situation = present(machine, reading)
-        facts = domu_facts(name, situation, make_plan(situation, Policy(by_hand=False)))
+        situation = _seen(machine, where)
+        facts = domu_facts(name, situation, make_plan(situation, DAEMON))
     if facts is None:
         raise Failed(f"no domU {name!r}, neither in git nor alive")
     if as_json:

@@ -261,10 +261,13 @@ def test_a_branch_that_was_reset_is_not_followed_back_by_itself(provider: Provid
 
     alone = provider.domgit("run", "--once")
     still = bound("vm01", "172.16.39.150")
+    status = provider.domgit("status").out
     by_hand = provider.domgit("apply", "--yes")
 
     assert alone.code == 4, alone.out + alone.err
     assert still
+    assert "which was last applied (to go there: domgit apply) [DG1601]\n" in status
+    assert "held back     host.dom0-a: what git says is not followed" in status
     assert "this goes back" in by_hand.err
     assert by_hand.code == 0, by_hand.out
     assert bound("vm01", "172.16.39.101")
@@ -289,6 +292,18 @@ def test_drift_is_repaired_while_the_repository_cannot_be_read(provider: Provide
     assert bound("vm01", "172.16.39.101")
     assert set(domids()) == {"vm01"}
     assert provider.domgit("drift").code == 0
+    status = provider.domgit("status").out
+    assert (
+        f"error         the repository cannot be read: {provider.root}: no such folder [DG1602]\n" in status
+    )
+    assert (
+        "held back     host.dom0-a: what git says is not followed: the whole host stays as last applied\n"
+        in status
+    )
+    assert (
+        "orphan        domu.vm02: no longer in git, and off: left so; `state: absent` would let it go\n"
+        in status
+    )
 
 
 def test_a_host_that_is_gone_from_the_repository_stays_as_it_is(provider: Provider) -> None:
