@@ -74,7 +74,7 @@ MODULES = (
 def digest(paths: Iterator[Path]) -> str:
     found = sha256()
     for path in sorted(paths):
-        found.update(str(path).encode() + b"\0" + path.read_bytes())
+        found.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes())
     return found.hexdigest()[:16]
 
 

@@ -1,11 +1,13 @@
 """Every directory under tests/cases/plan is a situation of one host, beside plan.txt with what is to be done about it.
 
-`python -m tests.unit.test_plan_cases` writes plan.txt anew; the diff is then to be read like code.
+`python -m tests.unit.test_plan_cases` writes plan.txt anew, and acts.txt where there is one; the diff is then to be
+read like code.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -20,6 +22,7 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
 from reconciler.scope import Situation
+from reconciler.step import Run, Step, commands
 from tests.unit.deviations import situation
 from tests.unit.worlds import backwards, shuffled
 
@@ -49,8 +52,45 @@ def policy(words: dict[str, Any]) -> Policy:
 
 def text_of(found: Situation, how: Policy) -> str:
     """The plan as a terminal shows it, digests of texts left out: they would tie every case to every script."""
-    text = plan_text(plan_document(make_plan(found, how), timestamp=""))
+    return _without_digests(plan_text(plan_document(make_plan(found, how), timestamp="")))
+
+
+def _without_digests(text: str) -> str:
     return re.sub(r"sha256:[0-9a-f]{64}", "sha256:(digest)", text)
+
+
+def acts_of(found: Situation, how: Policy) -> str:
+    """What apply holds on to, and few read: facts before and after, all commands with their input, what undoes them. A uuid is shown as <name>."""
+    plan = make_plan(found, how)
+    lines = []
+    for change, said in zip(plan.changes, plan_document(plan, timestamp="")["resource_changes"], strict=True):
+        lines.append(f"{said['symbol']:>3} {said['address']}  ({change.phase.name.lower()})")
+        who = [f"uuid {said['uuid']}"] if said["uuid"] else []
+        who += [f"domid {said['domid']}"] if said["domid"] is not None else []
+        what = [f"reason {said['action_reason']}"] if said["action_reason"] else []
+        lines.append("    " + ", ".join([f"counts {' '.join(said['counts'])}", *said["layer"], *who, *what]))
+        lines += [f"    only while {key} is {value or 'absent'}" for key, value in change.fingerprint]
+        lines += (
+            _acts("early", change.early) + _acts("does", change.steps) + _acts("undone by", change.inverse)
+        )
+        lines += [f"    then {key} is {value or 'absent'}" for key, value in change.expect]
+    text = "".join(f"{line}\n" for line in lines)
+    names = {uuid: owned.name for uuid, owned in found.ledger.items()}
+    for uuid, name in (names | {domu.uuid: domu.name for domu in found.desired.domus}).items():
+        text = text.replace(uuid, f"<{name}>")
+    return _without_digests(text)
+
+
+def _acts(word: str, steps: Iterable[Step]) -> list[str]:
+    lines = []
+    for step in steps:
+        bound = f"  (at most {step.timeout_s:g} s)" if isinstance(step, Run) else ""
+        lines += [f"    {word}: {' '.join(argv)}{bound}" for argv in commands(step)]
+        text = step.stdin.splitlines() if isinstance(step, Run) else []
+        lines += [
+            f"        {line}" for line in text if line.startswith(("add element", "delete", "flush set"))
+        ]
+    return lines
 
 
 def cases() -> list[Path]:
@@ -78,6 +118,13 @@ def test_a_plan_breaks_no_rule_and_does_not_depend_on_the_order_of_what_was_read
 
 
 @pytest.mark.parametrize(
+    "case", [each for each in cases() if (each / "acts.txt").exists()], ids=lambda path: path.name
+)
+def test_what_apply_holds_on_to_is_what_was_expected(case: Path) -> None:
+    assert acts_of(met(case), policy(read(case))) == (case / "acts.txt").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
     "case", [each for each in cases() if each.name.endswith("no_op")], ids=lambda path: path.name
 )
 def test_what_is_as_it_should_be_is_left_alone(case: Path) -> None:
@@ -86,6 +133,7 @@ def test_what_is_as_it_should_be_is_left_alone(case: Path) -> None:
 
 if __name__ == "__main__":
     for directory in cases():
-        (directory / "plan.txt").write_text(
-            text_of(met(directory), policy(read(directory))), encoding="utf-8"
-        )
+        expected = {"plan.txt": text_of, "acts.txt": acts_of}
+        for name, made in expected.items():
+            if name == "plan.txt" or (directory / name).exists():
+                (directory / name).write_text(made(met(directory), policy(read(directory))), encoding="utf-8")
