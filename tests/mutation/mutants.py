@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from typing import Any
 
 COMPARED: Mapping[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
@@ -206,9 +207,9 @@ def _is_silent(node: ast.AST, place: Place) -> bool:
         return True
     if isinstance(node, ast.Call) and ast.unparse(node.func) in {"assert_never", "cast", "TypeVar"}:
         return True
-    alias = place.function is None and isinstance(node, ast.Assign | ast.AnnAssign)
     return (
-        alias
+        place.function is None
+        and isinstance(node, ast.Assign | ast.AnnAssign)
         and isinstance(node.value, ast.Subscript | ast.BinOp)
         and not any(
             isinstance(each, ast.Call | ast.Constant) and not isinstance(node.value, ast.Subscript)
@@ -343,7 +344,7 @@ def _of_call(node: ast.Call, known: Mapping[str, object], place: Place) -> Itera
         if name == "replace" or keyword.arg in optional or (place.function is None and keyword.arg):
             yield ast.Call(node.func, node.args, [*node.keywords[:index], *node.keywords[index + 1 :]])
     if name in CALLED:
-        func = (
+        func: Any = (
             _with(node.func, attr=CALLED[name])
             if isinstance(node.func, ast.Attribute)
             else ast.Name(CALLED[name], ast.Load())
