@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from reconciler.durable import remove, write_whole
 
@@ -59,7 +59,7 @@ def parse_pending(text: str) -> Pending:
         about = json.loads(head.removeprefix(_HEAD))
         digest = about.pop("digest")
         pending = _ADAPTER.validate_python({**about, "undo": undo})
-    except (ValueError, KeyError, AttributeError, TypeError, ValidationError) as exc:
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
         raise ValueError("its first line is not as it was written") from exc
     if not text.endswith(_END) or hashlib.sha256(undo.encode()).hexdigest() != digest:
         raise ValueError("its script is not as it was written")

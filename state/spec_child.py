@@ -122,9 +122,11 @@ def text(value: object) -> str:
 
     Raises:
         TypeError: it is none.
+        ValueError: it holds half a character, which no file can.
     """
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.80} is no text")
+    value.encode()
     return value
 
 
@@ -132,7 +134,7 @@ def texts(value: object) -> tuple[str, ...]:
     """A list of texts in an answer.
 
     Raises:
-        TypeError: it is none.
+        TypeError, ValueError: it is none.
     """
     if not isinstance(value, list):
         raise TypeError(f"{value!r:.80} is no list")

@@ -13,6 +13,12 @@ _LINK = b'[{"ifname": "lo", "ifindex": 1, "flags": [], "mtu": %s}]'
 _VIF = b"/local/domain/0/backend/vif/1/0"
 _SHA = b"0123456789abcdef0123456789abcdef01234567"
 
+_ANSWER = (
+    b'{"source": {"revision": "%s", "parents": [], "author": "", "committer": "", "committed_at": "", "subject": "",'
+    b' "descends": null}, "files": 0, "hosts": [], "valid": true, "diagnostics": [], "view": null, "taken": null,'
+    b' "learnt": ["%%s"], "outdated": []}' % _SHA
+)
+
 CASES: tuple[tuple[str, bytes], ...] = (
     ("xl-list", _HEADER + _DOM0 + b" " * 200_000 + b"x\n"),  # OvertimeError: grew with the square of the blanks
     ("xl-list", _HEADER + _DOM0 + b"vm01 " + b"7" * 4400 + b" 256 1 -b---- 0.0\n"),  # ValueError: 4300 digits
@@ -43,6 +49,7 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("fleet", b'{"":t,d: [{x: e}],"\\n":1}'),  # a message of two lines, the second of which is the author's
     ("reader-answer", b"0"),  # TypeError
     ("reader-answer", b'{"error": ' + b"[" * 100_000),  # RecursionError
+    ("reader-answer", _ANSWER % b"\\ud800"),  # UnicodeEncodeError: could not be remembered
     ("fetcher-answer", b'{"revision": "", "changed": true}'),  # a revision that is none
     ("git-ls-tree", b"100644 blob " + _SHA + b"89       0\tprofiles/x.yaml\0"),  # an object id of 42 digits
     ("git-ls-tree", b"100644 blob " + _SHA + b"       -\tprofiles/x.yaml\0"),  # ValueError
@@ -63,6 +70,7 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("ledger", b'{"format": 1, "owned": {"u": {"name": "a", "protect": {}}}}'),  # an object for a truth value
     ("ledger", b"[" * 100_000),  # RecursionError
     ("last-good", b"\x85"),  # UnicodeDecodeError
+    ("guard-pending", b"# domgit 1 " + b'{"a":' * 100_000 + b"\n# end\n"),  # RecursionError
     ("mountinfo", b"2"),  # IndexError
     ("xl-cfg", b'name = "caf\xe9"\n'),  # UnicodeEncodeError: no plan any more
 )  # fmt: skip
