@@ -31,8 +31,10 @@ def provided(folder: Path) -> Iterator[Provider]:
     for name in KERNELS:
         (IMAGES.parent / name).write_text("kernel\n")
     os.chmod(folder, 0o755)  # noqa: PTH101, S103  # the reader runs as nobody and must get there
-    yield Provider(folder / "repository")
-    clean()
+    try:
+        yield Provider(folder / "repository")
+    finally:
+        clean()
 
 
 def clean() -> None:
@@ -48,6 +50,7 @@ def clean() -> None:
         *Path("/etc/xen").glob("*.cfg"),
         *GUESTS.glob("*.json"),
         *Path("/var/lib/xen").glob("userdata-*"),
+        *Path("/etc/xen/scripts").glob("vif-domgit"),
     ]:
         path.unlink()
     for name in os.listdir("/run/netns"):  # noqa: PTH208  # names, not paths
