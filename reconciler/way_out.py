@@ -101,10 +101,15 @@ def closed_way(observed: Observed, guard: Guard) -> str | None:
         if not _any_lets_in(
             nftables.elements(guard), ports, route.gateway, unknown=guard.unknown_vifs == "report"
         ):
-            lost = [lost_uplink(observed, bridge, each) for bridge in passed for each in uplinks[bridge]]
+            lost = [
+                lost_uplink(observed, bridge, each)
+                for bridge in passed
+                for each in uplinks[bridge]
+                if each not in ports_of(observed, bridge)
+            ]
             return (
                 f"dom0's way out{'' if route.gateway is None else f' to {route.gateway}'} goes by {', '.join(passed)}, "
-                f"and every port there would be a guest's: {'; '.join(lost) or 'no uplink is declared'} "
+                f"and every port there would be a guest's: {'; '.join(lost) or 'no uplink is declared that leads out'} "
                 "(put `uplinks` in host.yaml right, or the port back on its bridge)"
             )
     return None
