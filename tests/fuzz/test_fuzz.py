@@ -37,6 +37,7 @@ def test_what_once_was_neither_read_nor_refused_is_now(name: str, data: bytes) -
     assert outcome(BY_NAME[name], data).problem is None
 
 
+@pytest.mark.campaign
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_target_reads_one_of_its_seeds(target: Target) -> None:
     ends = [outcome(target, seed) for seed in target.seeds()]

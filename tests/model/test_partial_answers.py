@@ -26,6 +26,7 @@ from tests.model.strategies import desired_of
 from tests.model.world import Argv, World, make_world
 from tests.unit.fleets import domu, host, network
 
+pytestmark = pytest.mark.campaign
 MOST = 12  # places of each kind in an answer that is too large for all of them
 SEED = int(os.environ.get("DOMGIT_SEED", "1"))
 # What a plan may do in vain where it was told less than there is, or a value that cannot be told from a good one: all of
@@ -159,7 +160,6 @@ def test_every_tool_is_asked_by_a_plan(waiting: Waiting) -> None:
     }
 
 
-@pytest.mark.campaign
 @pytest.mark.timeout(300)
 def test_whatever_is_missing_is_refused_or_makes_no_difference(waiting: Waiting, tmp_path: Path) -> None:
     ends = check(waiting, tmp_path, most=MOST)

@@ -126,6 +126,7 @@ def test_a_flood_is_cut_off_at_once_and_nothing_of_it_is_kept() -> None:
     assert time.monotonic() - started < 30
 
 
+@pytest.mark.campaign  # waits for what does not come
 def test_output_that_did_not_end_is_no_answer() -> None:
     done = HostRunner().run(["sh", "-c", "echo half; sleep 6 & exit 0"])
 
