@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import replace
@@ -46,6 +47,9 @@ def test_xl_reads_what_was_meant_and_nothing_else(tmp_path: Path, part: int) -> 
             problem = judge(found, domu, answer, bare, passwords.get(domu.name))
             assert not problem, found.told(domu, f"{problem}\n{render_xl(domu)}")
         seen += len(domus)
+        shutil.rmtree(folder)
+        for name in domus:
+            Path(config_path(name)).unlink()
 
     assert seen >= SPECS // SLICES
 
