@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -40,6 +42,8 @@ def _clean_host() -> Iterator[None]:
     yield
     RUNNER.run(("nft", "delete", "table", "bridge", "domgit"))
     RUNNER.run(("xenstore-rm", NODES))
+    Path(hotplug.PATH).unlink()
+    shutil.rmtree(hotplug.TEMPLATES, ignore_errors=True)
 
 
 def must(*argv: str, stdin: str = "", environment: Mapping[str, str] | None = None) -> str:
