@@ -16,7 +16,6 @@ from state.desired import Address, DomU, Vif
 from state.observed import Domain, Observed
 from state.xenstore import BackendVif
 
-PORT_MAC = "fe:ff:ff:ff:ff:ff"  # that of every guest's port in dom0
 ORPHAN = "an orphan: its file is gone"
 # Whose it is comes before what lies there: nobody is to be told to adopt, or to let go of, what is somebody else's.
 _LESSER = frozenset({"would_lose_bytes", "disk_in_use", "display_in_use", "capacity"})
@@ -96,7 +95,7 @@ def _taken(situation: Situation, found: Scope, living: Iterable[Domain]) -> _Tak
     return _Taken(
         specified=specified,
         alive=tuple((each, _why(each, situation)) for each in alone),
-        dom0s={link.mac: link.name for link in observed.links.values() if link.mac != PORT_MAC},
+        dom0s={link.mac: link.name for link in observed.links.values()},
         behind={
             entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static
         },
@@ -142,7 +141,7 @@ def _conflict(domu: DomU, situation: Situation, taken: _Taken) -> str | None:
     if domu.uuid not in taken.specified:
         return None
     for other, why in taken.alive:
-        if other.uuid != domu.uuid and (what := _shared_claim(domu, other)) is not None:
+        if (what := _shared_claim(domu, other)) is not None:
             hint = _renamed(domu, other, situation) if why == ORPHAN else ""
             return f"{what} is still {other.name}'s, {why}{hint}"
     if (what := _of_the_segment(domu, situation.observed, taken)) is not None:
@@ -191,7 +190,7 @@ def _of_the_segment(domu: DomU, observed: Observed, taken: _Taken) -> str | None
         if vif.mac in taken.behind and vif.mac not in has:
             return f"MAC {vif.mac} is in use behind {taken.behind[vif.mac]}{_leaving(domu)}"
         for interface, own in observed.addresses:
-            if any(_overlap(address, own) for address in vif.addresses):
+            if any(address.overlaps(own) for address in vif.addresses):
                 return f"address {address_text(own)} is dom0's own ({interface})"
     return None
 
@@ -217,15 +216,12 @@ def _shared_claim(domu: DomU, other: DomU) -> str | None:
                 return f"vif name {vif.name}"
             if (address := _contested(vif, theirs)) is not None:
                 return f"address {address_text(address)}"
-    paths = {disk.path for disk in other.disks if disk.writable}
-    return next((f"disk {disk.path}" for disk in domu.disks if disk.writable and disk.path in paths), None)
+    # Read-only ones too: a customer's image under another's name is a leak, not sharing.
+    paths = {disk.path for disk in other.disks}
+    return next((f"disk {disk.path}" for disk in domu.disks if disk.path in paths), None)
 
 
 def _contested(vif: Vif, theirs: Vif) -> Address | None:
     """The first address that only one of the two may have."""
     alone = (each for each in vif.addresses if not (each in vif.shared and each in theirs.shared))
-    return next((each for each in alone if any(_overlap(each, other) for other in theirs.addresses)), None)
-
-
-def _overlap(one: Address, other: Address) -> bool:
-    return one.version == other.version and one.overlaps(other)
+    return next((each for each in alone if any(each.overlaps(other) for other in theirs.addresses)), None)

@@ -35,9 +35,7 @@ def granted(situation: Situation, domain: Domain, vif: BackendVif) -> Vif | None
         for address in each.addresses
     ]
     addresses = (
-        address
-        for address in _addresses(loaded, vif)
-        if not any(address.version == each.version and address.overlaps(each) for each in others)
+        address for address in _addresses(loaded, vif) if not any(address.overlaps(each) for each in others)
     )
     return Vif(
         index=vif.index,
