@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from reconciler.diff_vif import emulates, interface_of
@@ -110,7 +110,7 @@ def _bindings(domu: DomU, observed: Observed, held: Held) -> Iterator[Binding]:
     wanted = {vif.index: vif for vif in domu.vifs}
     for index in sorted(wanted.keys() | {index for uuid, index in held.vifs if uuid == domu.uuid}):
         vif = held.vifs.get((domu.uuid, index)) or wanted[index]
-        names = {vif.name} - {None}
+        names = {vif.name}
         if index in live:
             # The port keeps its present name until it is replugged, and nobody else can have that name meanwhile.
             names.add(live[index].interface)
@@ -133,8 +133,12 @@ def _binding(domu: DomU, vif: Vif, interface: str, mac: str) -> Binding:
 
 
 def unknown_vifs(host: Host, observed: Observed, bindings: Iterable[str]) -> tuple[str, ...]:
-    """The ports of managed bridges that are neither uplinks nor bound, sorted."""
-    known = set(bindings) | {f"{name}-emu" for name in bindings}
+    """The ports of managed bridges that are neither uplinks nor bound, sorted.
+
+    A domain that is being torn down sends nothing any more, and its ports are about to go.
+    """
+    known = {*bindings, *(vif.interface for each in observed.domains if each.dying for vif in each.vifs)}
+    known |= {f"{name}-emu" for name in known}
     found = []
     for bridge, uplinks in host.bridges:
         found += [port for port in ports_of(observed, bridge) if port not in known and port not in uplinks]
@@ -190,7 +194,7 @@ def _diff(
             yield Note(f"port.{port}", "undeclared_port", what)
         return
     touched = _touched(loaded, guard)
-    was, becomes = _settings(situation, guard, touched)
+    was, becomes = _settings(situation, guard)
     closes = set(guard.closed) - _closed(loaded)
     first = loaded is None
     unchanged = situation.last is not None and situation.last.host == situation.desired.host
@@ -247,9 +251,7 @@ def _script(guard: Guard, observed: Observed) -> tuple[str, str]:
     return nftables.delta(loaded, guard), "elements"
 
 
-def _settings(
-    situation: Situation, guard: Guard, ports: Iterable[str]
-) -> tuple[dict[str, object], dict[str, object]]:
+def _settings(situation: Situation, guard: Guard) -> tuple[dict[str, object], dict[str, object]]:
     """What changes beside addresses: how vifs are guarded, and what becomes of unknown ones."""
     loaded, last = situation.observed.guard, situation.last
     was: dict[str, object] = {}
@@ -262,7 +264,7 @@ def _settings(
     )
     for binding in guard.bindings:
         port, mode = binding.interface, "audit" if binding.interface in audited else "enforce"
-        if port in ports and port in known and mode != binding.mode:
+        if port in known and mode != binding.mode:
             was[f"{port} mode"], becomes[f"{port} mode"] = mode, binding.mode
     return was, becomes
 
@@ -273,19 +275,17 @@ def _closed(loaded: LoadedTable | None) -> set[str]:
     return {member.split('"')[1] for member in members if member.endswith("goto refused_unknown")}
 
 
-def _touched(loaded: LoadedTable | None, guard: Guard) -> tuple[str, ...]:
-    """The ports with an element that comes or goes, sorted."""
+def _touched(loaded: LoadedTable | None, guard: Guard) -> frozenset[str]:
+    """The ports, and bridges, with an element that comes or goes."""
     wanted = nftables.elements(guard)
     ports: set[str] = set()
     for name, members in wanted.items():
         there = frozenset() if loaded is None else loaded.elements.get(name, frozenset())
-        ports.update(
-            member.split('"')[1] for member in members ^ there if name != "bridges" and '"' in member
-        )
-    return tuple(sorted(ports))
+        ports.update(member.split('"')[1] for member in members ^ there if '"' in member)
+    return frozenset(ports)
 
 
-def _let_go(situation: Situation, guard: Guard, ports: tuple[str, ...]) -> Facts:
+def _let_go(situation: Situation, guard: Guard, ports: Collection[str]) -> Facts:
     """Who has the ports that lose their binding: a guest that came back meanwhile would be there without one."""
     bound = {binding.interface for binding in guard.bindings}
     owners = {
@@ -298,7 +298,7 @@ def _let_go(situation: Situation, guard: Guard, ports: tuple[str, ...]) -> Facts
     return tuple((key, fact(situation.observed, key)) for key in keys)
 
 
-def _shown(loaded: LoadedTable | None, ports: tuple[str, ...]) -> dict[str, object]:
+def _shown(loaded: LoadedTable | None, ports: Collection[str]) -> dict[str, object]:
     if loaded is None:
         return {}
     shown: dict[str, list[str]] = {}
@@ -310,7 +310,7 @@ def _shown(loaded: LoadedTable | None, ports: tuple[str, ...]) -> dict[str, obje
     return {port: sorted(addresses) for port, addresses in sorted(shown.items())}
 
 
-def _wanted(guard: Guard, ports: tuple[str, ...]) -> dict[str, object]:
+def _wanted(guard: Guard, ports: Collection[str]) -> dict[str, object]:
     wanted: dict[str, object] = {
         binding.interface: sorted(address_text(address) for address in binding.addresses)
         for binding in guard.bindings
@@ -322,7 +322,7 @@ def _wanted(guard: Guard, ports: tuple[str, ...]) -> dict[str, object]:
 
 
 def _counted(
-    guard: Guard, ports: tuple[str, ...], names: Mapping[str, str], *, first: bool
+    guard: Guard, ports: Collection[str], names: Mapping[str, str], *, first: bool
 ) -> tuple[str, ...]:
     if first:
         return ("guard",)
@@ -334,17 +334,22 @@ def _counted(
     return tuple(sorted(found)) or ("guard",)
 
 
-def _follows_git(situation: Situation, ports: tuple[str, ...]) -> bool:
+def _follows_git(situation: Situation, ports: Collection[str]) -> bool:
     """Whether git has changed what these ports may do since the last apply."""
-    applied = situation.applied
+    applied, touched = situation.applied, {port.removesuffix("-emu") for port in ports}
     moved = [domu for domu in applied.values() if domu.uuid in situation.desired.elsewhere]
-    if any(vif.name is None or vif.name in ports for domu in moved for vif in domu.vifs):
+    if any(vif.name is None or vif.name in touched for domu in moved for vif in domu.vifs):
         return True
     for domu in situation.desired.domus:
         before = applied.get(domu.uuid)
-        if before is not None and before.vifs == domu.vifs and before.state == domu.state:
+        if before is not None and _what_binds(before) == _what_binds(domu):
             continue
         mine = {vif.name for vif in (*domu.vifs, *(before.vifs if before is not None else ()))}
-        if mine & set(ports) or None in mine:
+        if mine & touched or None in mine:
             return True
     return False
+
+
+def _what_binds(domu: DomU) -> tuple[object, ...]:
+    """All of a specification that the guard depends on."""
+    return domu.vifs, domu.state, domu.type
