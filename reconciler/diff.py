@@ -61,7 +61,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
 
 
 def _sequence(change: Change, orders: dict[str, int]) -> tuple[int, int, str, int, str]:
-    name = change.counts[0] if len(change.counts) == 1 else ""
+    name = change.counts[0]
     return (change.phase, orders.get(name, 0), name, change.order, change.address)
 
 
@@ -100,7 +100,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
     domain, before, observed = life.domain, life.before, situation.observed
     items = [*diff_life(life)]
     yield from items
-    if any(isinstance(item, Change) and item.reason in {"name_taken", "unmanaged"} for item in items):
+    if any(item.reason in {"name_taken", "unmanaged"} for item in items):
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
@@ -122,9 +122,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
 def _bridged(change: Change, situation: Situation) -> Change:
     """No vif is taken off its bridge for one that does not exist: it would never get there."""
     bridge = change.after.get("bridge")
-    if change.blocked is not None or "create" not in change.actions or ".vif." not in change.address:
-        return change
-    if bridge is None or bridge in situation.observed.links:
+    if "create" not in change.actions or bridge is None or bridge in situation.observed.links:
         return change
     return replace(change, blocked=f"there is no bridge {bridge} on this host", reason="no_bridge")
 
@@ -229,17 +227,12 @@ def _locks_more(change: Change, loaded: LoadedTable | None) -> bool:
 
 def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:
     """The scope with the tombstones whose removal is withheld: they live on, and so do their bindings."""
-    withheld = {
-        change.uuid
-        for change in changes
-        if change.actions == ("delete",) and change.address.startswith("domu.") and not change.due
-    }
-    there = {domu.uuid for domu in found.retained}
+    withheld = {change.uuid for change in changes if change.actions == ("delete",) and not change.due}
     # As it was applied: what still stands in the tombstone's file besides its name and uuid means nothing.
     kept = tuple(
         situation.applied[domu.uuid]
         for domu in found.tombstones
-        if domu.uuid in (withheld & situation.applied.keys()) - there
+        if domu.uuid in withheld & situation.applied.keys()
     )
     return replace(found, retained=(*found.retained, *kept))
 
@@ -270,7 +263,7 @@ def _held(situation: Situation, changes: Sequence[Change]) -> Held:
     for change in changes:
         # In the middle of a pass nothing more is taken away: see cleared_of.
         goes = change.due and not situation.stuck
-        if not change.early or goes or ".vif." not in change.address or change.uuid is None:
+        if not change.early or goes or change.uuid is None:
             continue
         index = int(change.address.rpartition(".")[2])
         domain = situation.observed.by_uuid.get(change.uuid)

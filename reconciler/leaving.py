@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from reconciler.plan import Change, Phase
+from reconciler.plan import Change
 from reconciler.scope import Situation
 from reconciler.step import Run, StopDomain
 from state.observed import Domain, Observed
@@ -19,12 +19,8 @@ def cleared_of(situation: Situation, changes: Iterable[Change]) -> Observed:
     if situation.stuck:
         return situation.observed
     due = [change for change in changes if change.due]
-    stopped = {change.uuid for change in due if change.phase is Phase.REMOVE and _stops(change)}
-    detached = {
-        (change.uuid, int(change.address.rpartition(".")[2]))
-        for change in due
-        if change.early and ".vif." in change.address
-    }
+    stopped = {change.uuid for change in due if _stops(change)}
+    detached = {(change.uuid, int(change.address.rpartition(".")[2])) for change in due if change.early}
     observed = situation.observed
     domains = tuple(
         replace(domain, vifs=tuple(vif for vif in domain.vifs if (domain.uuid, vif.index) not in detached))

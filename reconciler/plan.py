@@ -50,7 +50,7 @@ class Phase(IntEnum):
 class Change:
     """One change to one object.
 
-    `early` steps run before the guard changes, `steps` in the change's own phase: a vif is detached, then
+    `early` steps take a vif away before the guard changes, `steps` run in the change's own phase: it is detached, then
     the guard lets go of the old binding and learns the new one, then the vif is attached again.
     `counts` are the objects that the summary counts for it: a new VPS is one, whatever it is made of.
     `fingerprint` and `expect` are facts as state.facts names them; an expected "*" means anything but absent.

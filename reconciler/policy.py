@@ -62,7 +62,7 @@ def _judge(
         return replace(change, when="approval", reason="move")
     if removal and owned is not None and (owned.protect or (domu is not None and domu.protect)):
         return replace(change, blocked="protected: needs an approval", reason="protected")
-    if (why := over_limit.get("absent" if removal else "detach" if _detaches(change) else "")) is not None:
+    if (why := over_limit.get("absent" if removal else "detach" if change.early else "")) is not None:
         return replace(change, blocked=why, reason="guard_exceeded")
     # `state: halted` and `state: absent` are said in so many words in git: no second word is asked for.
     if domu is None or removal or change.after.get("state") == "halted":
@@ -80,7 +80,7 @@ def _over_limits(changes: Sequence[Change], situation: Situation) -> Mapping[str
     removals = [change for change in changes if change.reason == "tombstone" and change.blocked is None]
     if len(removals) > limits.absent:
         over["absent"] = f"{len(removals)} domUs would be removed at once, limits.absent is {limits.absent}"
-    detaches = sum(1 for change in changes if _detaches(change) and change.blocked is None)
+    detaches = sum(1 for change in changes if change.early and change.blocked is None)
     alive = [
         situation.observed.by_uuid[uuid] for uuid in situation.ledger if uuid in situation.observed.by_uuid
     ]
@@ -91,7 +91,3 @@ def _over_limits(changes: Sequence[Change], situation: Situation) -> Mapping[str
     if detaches > allowed:
         over["detach"] = f"{detaches} vifs would be detached at once, limits.detach allows {allowed}"
     return over
-
-
-def _detaches(change: Change) -> bool:
-    return bool(change.early) and ".vif." in change.address
