@@ -13,7 +13,7 @@ import json
 import sys
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -156,8 +156,25 @@ class Campaign:
                     else self._tried(mutant, tree, functions, items)
                 )
                 records.add(mutant, result)
-            if result is not None and result[0] == KILLED:
+            if result is not None and result[0] == KILLED and not result[1].startswith("packets"):
                 self.order.saw(mutant, result[1])
+
+    def by_packets(self, modules: Collection[str]) -> None:
+        """Show the kernel, and the frames of tests/packets, what survived in the modules that are made for it."""
+        from tests.mutation.packets import JUDGED, Bench  # needs root, and is not needed otherwise
+
+        bench = Bench()
+        for module in (each for each in JUDGED if each in modules):
+            tree = parsed(module)
+            records = Records(module, self.level)
+            for mutant in self.mine(mutants(module, tree, vars(import_module(module)))):
+                result = records.get(mutant)
+                if mutant.name in self.equivalent or (result is not None and result[0] != SURVIVED):
+                    continue
+                wrong = bench.judge(mutant, tree)
+                records.add(
+                    mutant, (SURVIVED, "also packets") if wrong is None else (KILLED, f"packets: {wrong}")
+                )
 
     def mine(self, found: Iterable[Mutant]) -> Iterator[Mutant]:
         """Those of this shard."""
@@ -235,6 +252,9 @@ def main() -> int:
     )
     parser.add_argument("--shard", default="0/1", help="only part I of N of the mutants, as I/N")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have found")
+    parser.add_argument(
+        "--packets", action="store_true", help="what survived of the rules meets a kernel (root)"
+    )
     parser.add_argument("--thorough", action="store_true", help="what survives gets the slow tests too")
     options = parser.parse_args()
     BUILD.mkdir(parents=True, exist_ok=True)
@@ -257,6 +277,9 @@ def main() -> int:
         for module in modules:
             this.run(module, named, functions[module])
 
+    if options.packets:
+        this.by_packets(modules)
+        return this.told(modules)
     # In a process of its own: what comes next must not have the product loaded.
     campaign.apart(lambda: campaign.with_tests(then))
     for module in modules:

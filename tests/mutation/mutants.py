@@ -13,10 +13,10 @@ import inspect
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import Any
 
 COMPARED: Mapping[type[ast.cmpop], tuple[type[ast.cmpop], ...]] = {
     ast.Eq: (ast.NotEq,),
@@ -102,15 +102,26 @@ class Mutant:
         return f"{self.module} | {self.function} | {self.what}"
 
     def apply(self) -> None:
-        """Change the tree it was found in, for good."""
+        """Change the tree it was found in."""
+        items = getattr(self.parent, self.field)
         if self.index is None:
             setattr(self.parent, self.field, self.new)
-            return
-        items = getattr(self.parent, self.field)
-        if self.new is None:
-            del items[self.index]
         else:
-            items[self.index] = self.new
+            items[self.index : self.index + 1] = [] if self.new is None else [self.new]
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The tree changed, and afterwards as it was."""
+        before = getattr(self.parent, self.field)
+        kept = [*before] if self.index is not None else []
+        self.apply()
+        try:
+            yield
+        finally:
+            if self.index is None:
+                setattr(self.parent, self.field, before)
+            else:
+                before[:] = kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,22 +211,17 @@ def _inside(node: ast.AST, place: Place) -> Place:
 
 
 def _is_silent(node: ast.AST, place: Place) -> bool:
-    if isinstance(node, ast.Import | ast.ImportFrom | ast.Assert | ast.JoinedStr):
-        # The texts between the values of a message are prose; in rules they are whole words of nft's language.
-        return not isinstance(node, ast.JoinedStr)
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return True
-    if isinstance(node, ast.Call) and ast.unparse(node.func) in {"assert_never", "cast", "TypeVar"}:
-        return True
-    return (
-        place.function is None
-        and isinstance(node, ast.Assign | ast.AnnAssign)
-        and isinstance(node.value, ast.Subscript | ast.BinOp)
-        and not any(
-            isinstance(each, ast.Call | ast.Constant) and not isinstance(node.value, ast.Subscript)
-            for each in ast.walk(node.value)
-        )
-    )
+    match node:
+        case ast.Import() | ast.ImportFrom() | ast.Assert() | ast.Expr(value=ast.Constant()):
+            return True
+        case ast.Call():
+            return ast.unparse(node.func) in {"assert_never", "cast", "TypeVar"}
+        case ast.Assign(value=ast.Subscript()) | ast.AnnAssign(value=ast.Subscript()):
+            return place.function is None  # a type by another name
+        case ast.Assign(value=ast.BinOp(left=ast.Name() | ast.BinOp(), right=ast.Name())):
+            return place.function is None
+        case _:
+            return False
 
 
 def _header(statement: ast.stmt) -> range:
@@ -344,11 +350,9 @@ def _of_call(node: ast.Call, known: Mapping[str, object], place: Place) -> Itera
         if name == "replace" or keyword.arg in optional or (place.function is None and keyword.arg):
             yield ast.Call(node.func, node.args, [*node.keywords[:index], *node.keywords[index + 1 :]])
     if name in CALLED:
-        func: Any = (
-            _with(node.func, attr=CALLED[name])
-            if isinstance(node.func, ast.Attribute)
-            else ast.Name(CALLED[name], ast.Load())
-        )
+        func: ast.expr = ast.Name(CALLED[name], ast.Load())
+        if isinstance(node.func, ast.Attribute):
+            func = ast.Attribute(node.func.value, CALLED[name], ast.Load())
         yield ast.Call(func, node.args, node.keywords)
     if name in UNCALLED and isinstance(node.func, ast.Attribute):
         yield node.func.value
@@ -365,7 +369,7 @@ def _optional(called: ast.expr, known: Mapping[str, object]) -> set[str]:
             target = getattr(known.get(base), name, None)
         case _:
             return set()
-    if target in {sorted, min, max}:
+    if any(target is each for each in (sorted, min, max)):
         return {"key", "reverse", "default"}
     try:
         parameters = inspect.signature(target).parameters.values()  # type: ignore[arg-type]  # raises for what is none

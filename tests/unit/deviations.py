@@ -42,6 +42,7 @@ def situation(words: Words) -> Situation:
         observed=world.observed(interest(want, before, world.ledger)),
         ledger=world.ledger,
         last=None if before is None else before.desired,
+        stuck=frozenset(domus[name].uuid for name in words.get("stuck", ())),
     )
     return found if "reverted" not in words else _reverted(found, words["reverted"])
 
@@ -157,13 +158,15 @@ def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
             uuid=words.get("uuid", "00000000-0000-4000-8000-000000000077"),
             name=name,
             paused=False,
-            dying=False,
+            dying=words.get("dying") == "yes",
             shutdown=None,
             saved=None,
             vifs=(vif,),
             staged=None,
         )
         world.plug(vif, locked=False, lldp=False)
+        if words.get("owned") == "yes":
+            world.ledger[words["uuid"]] = Owned(name)
 
 
 def _addresses(world: World, addresses: Mapping[str, list[str]]) -> None:
@@ -171,9 +174,9 @@ def _addresses(world: World, addresses: Mapping[str, list[str]]) -> None:
 
 
 def _seen(world: World, macs: Mapping[str, list[str]]) -> None:
-    world.fdb |= {
-        FdbEntry(port, mac, static=False, sticky=False) for port, learned in macs.items() for mac in learned
-    }
+    for port, entries in macs.items():
+        for mac, _, how in (each.partition(" ") for each in entries):
+            world.fdb.add(FdbEntry(port, mac, static=how == "static", sticky=False))
 
 
 def _foreign(world: World, rules: Mapping[str, str]) -> None:

@@ -64,9 +64,12 @@ def acts_of(found: Situation, how: Policy) -> str:
     plan = make_plan(found, how)
     lines = []
     for change, said in zip(plan.changes, plan_document(plan, timestamp="")["resource_changes"], strict=True):
-        lines.append(f"{said['symbol']:>3} {said['address']}  ({change.phase.name.lower()})")
+        lines.append(
+            f"{said['symbol']:>3} {said['address']}  ({change.phase.name.lower()}: {' '.join(change.actions)})"
+        )
         who = [f"uuid {said['uuid']}"] if said["uuid"] else []
         who += [f"domid {said['domid']}"] if said["domid"] is not None else []
+        who += [f"when {said['when']}"] if said["when"] != "now" else []
         what = [f"reason {said['action_reason']}"] if said["action_reason"] else []
         lines.append("    " + ", ".join([f"counts {' '.join(said['counts'])}", *said["layer"], *who, *what]))
         lines += [f"    only while {key} is {value or 'absent'}" for key, value in change.fingerprint]

@@ -17,7 +17,7 @@ from reconciler.diff_vif import interface_of
 from reconciler.guard import nftables
 from reconciler.guard.nftables_rules import listed
 from reconciler.hotplug import PATH as HOTPLUG
-from reconciler.hotplug import diff_templates, script
+from reconciler.hotplug import TEMPLATES, diff_templates, script
 from reconciler.ledger import Owned
 from reconciler.plan import Source
 from reconciler.reconcile import interest
@@ -210,7 +210,7 @@ class World:
             fdb=tuple(sorted(self.fdb)),
             guard=self.guard,
             features=FEATURES,
-            files={path: self.files.get(path) for path in seen.files},
+            files={path: self.files.get(path) for path in (*seen.files, *self._templates())},
             images={path: self.images.get(path) for path in seen.images},
             holders=dict(self.holders),
             monitors=tuple(sorted(self.monitors)),
@@ -220,6 +220,10 @@ class World:
             addresses=tuple((interface, ip_network(text)) for interface, text in self.addresses),
             routes=tuple(self.routes),
         )
+
+    def _templates(self) -> list[str]:
+        """Those are read whatever was asked for."""
+        return [path for path in self.files if path.startswith(f"{TEMPLATES}/")]
 
     def bridge(self, name: str, uplinks: Iterable[str]) -> None:
         """A bridge with its uplinks."""
