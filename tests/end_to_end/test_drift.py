@@ -24,8 +24,11 @@ def settled(provider: Provider) -> Provider:
 
 
 def attached(image: Path) -> bool:
-    """Whether a loop device still has the image: a backend closes a moment after `xl destroy` has returned."""
-    return str(image) in run("losetup", "--list", "--noheadings", "--output", "BACK-FILE").stdout
+    """Whether a loop device still has the image: a backend closes a moment after `xl destroy` has returned.
+
+    By the file itself: another simulated dom0 on this machine may have one of the same path.
+    """
+    return bool(run("losetup", "--associated", str(image)).stdout)
 
 
 def flush() -> None:

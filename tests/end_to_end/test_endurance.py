@@ -83,7 +83,8 @@ def released(output: str) -> None:
     """Wait for the disks that an apply left alone: a backend closes a moment after its domain has gone."""
     images = re.findall(r"its disk is in use: (\S+) by /dev/loop", output)
     wait_until(
-        lambda: not any(image in run("losetup", "--list").stdout for image in images), "the disks' backends"
+        lambda: not any(run("losetup", "--associated", image).stdout for image in images),
+        "the disks' backends",
     )
 
 

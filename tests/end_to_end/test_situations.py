@@ -168,11 +168,10 @@ def volume(name: str) -> Iterator[Path]:
 
 def destroyed(name: str, image: Path) -> None:
     """The domU gone by hand, and its backend with it."""
-    loops = run("losetup", "--list", "--noheadings", "--output", "NAME,BACK-FILE").stdout
-    loop = next(line.split()[0] for line in loops.splitlines() if line.endswith(str(image)))
+    loop = run("losetup", "--associated", str(image)).stdout.partition(":")[0]
     xl("destroy", name)
     wait_until(
-        lambda: str(image) not in run("losetup", "--list").stdout, "the backend letting go of its disk"
+        lambda: not run("losetup", "--associated", str(image)).stdout, "the backend letting go of its disk"
     )
     if image.suffix == ".backing":
         run("losetup", loop, str(image))
