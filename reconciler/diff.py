@@ -10,14 +10,14 @@ from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_sta
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import diff_life, diff_protection
 from reconciler.diff_end import diff_tombstone, forgotten
-from reconciler.diff_foreign import diff_foreign
-from reconciler.diff_guard import Held, diff_guard
+from reconciler.diff_foreign import diff_foreign, refused_dark, see
+from reconciler.diff_guard import Held, diff_guard, make_guard
 from reconciler.diff_vif import diff_vifs
 from reconciler.granted import standing
 from reconciler.guard_limits import not_again
 from reconciler.hotplug import TEMPLATES, diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
-from reconciler.plan import Change, Note, Phase, Plan
+from reconciler.plan import FINDINGS, Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
 from reconciler.step import RemoveFile
@@ -35,6 +35,8 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     for domu in found.tombstones:
         items += diff_tombstone(situation.life(domu))
     changes = [_bridged(item, situation) for item in items if isinstance(item, Change)]
+    sight = see(situation)
+    changes = refused_dark(changes, situation, found, sight)
     changes = blocked_claims(changes, situation, found)
     changes = _staged_whole(_whole(apply_policy(changes, situation, policy)), situation)
     remaining = _remaining(found, changes, situation)
@@ -44,11 +46,15 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     guarded = replace(guarded, wanted=tuple(each for each in guarded.wanted if each.uuid not in expected))
     changes = [_unbound(change, expected) for change in changes]
     cleared = replace(situation, observed=cleared_of(situation, changes))
-    guard = [*_not_again(diff_guard(cleared, guarded, _held(situation, changes)), situation, policy)]
+    held = _held(situation, changes)
+    guard = [*_not_again(diff_guard(cleared, guarded, held), situation, policy)]
     judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
     changes = _unguarded([*changes, *judged], situation.observed.guard)
-    foreign = diff_foreign(situation.desired.host, situation.observed.foreign, situation.observed.files)
-    notes = [*found.notes, *foreign, *(item for item in (*items, *guard) if isinstance(item, Note))]
+    if sight is not None:
+        bound = make_guard(cleared, (*guarded.wanted, *guarded.retained), held)
+        guard += diff_foreign(situation, bound, changes, sight)
+        changes += [item for item in guard if isinstance(item, Change) and item.reason in FINDINGS]
+    notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
     return Plan(
         host=situation.desired.host.name,

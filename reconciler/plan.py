@@ -31,6 +31,10 @@ _SYMBOLS: Mapping[Actions, str] = {
     ("forget",): ".",
 }
 Facts = tuple[tuple[str, str], ...]
+# Reasons of changes that withhold nothing: they are listed as blocked because somebody has to act.
+FINDINGS = frozenset({"dark", "guard_weakened"})
+# Reasons that lie in rules of others.
+BY_OTHERS = FINDINGS | {"would_be_dark"}
 
 
 class Phase(IntEnum):
@@ -86,6 +90,13 @@ class Change:
         if self.when == "next_guest_reboot":
             return "^"
         return _SYMBOLS.get(self.actions, "-/+")
+
+    @property
+    def waits(self) -> bool:
+        """Whether something is to be done, and is not: blocked, or left to a human or a window."""
+        return self.reason not in FINDINGS and (
+            self.blocked is not None or self.when in {"approval", "window"}
+        )
 
     @property
     def due(self) -> bool:

@@ -339,7 +339,7 @@ def apply(
             unsettled |= {
                 name.removeprefix("domu.")
                 for change in after.changes
-                if change.blocked or change.when in {"approval", "window"}
+                if change.waits
                 for name in change.counts
             }
             fresh_last = advanced(

@@ -19,7 +19,7 @@ class Link:
 
     `group_fwd_mask` is that of a bridge port: a bit for each reserved group whose frames it forwards. `bridge` is the
     interface that it is enslaved to, which may also be a bond. `lower` is the one that it stands on (a VLAN), or its
-    other end (a veth), in this network namespace.
+    other end (a veth), in this network namespace. `xdp`: a program sees its frames before every hook.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Link:
     kind: str
     group_fwd_mask: int = 0
     lower: str | None = None
+    xdp: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -89,6 +90,7 @@ def parse_links(text: str) -> Mapping[str, Link]:
             kind=info.text("info_kind", ""),
             group_fwd_mask=int(mask, 16),
             lower=entry.text("link") if entry.has("link") else None,
+            xdp=entry.has("xdp"),
         )
         if link.name in links:
             raise ReadError(f"ip link: {link.name!r} stands twice")

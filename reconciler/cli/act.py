@@ -15,7 +15,7 @@ from reconciler.cli.output import Failed, printable, say
 from reconciler.cli.plan import with_branch
 from reconciler.daemon import Daemon, Watched
 from reconciler.journal import Journal
-from reconciler.plan import Plan
+from reconciler.plan import BY_OTHERS, Plan
 from reconciler.plan_document import Document, checked_document, parse_document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
@@ -128,7 +128,11 @@ def told_result(result: Result) -> None:
         mark = "ok    " if done.error is None else "FAILED"
         say(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
     waiting = result.after.summary
-    if result.converged:
+    if any(change.reason in BY_OTHERS for change in result.after.changes) and result.converged:
+        say(
+            f"Not converged: rules of others stand in the way. {waiting.staged} staged, {waiting.blocked} blocked."
+        )
+    elif result.converged:
         held = ", except what errors in git hold back" if result.after.errored else ""
         held = held or (", except what is blocked or waits" if result.exit_code else "")
         say(f"Converged{held}. {waiting.staged} staged, {waiting.blocked} blocked.")

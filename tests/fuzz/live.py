@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
-from state import foreign, frames, links, nft, reach, routes, xenstore, xl
+from reconciler.foreign.judge import Judge, Place
+from reconciler.foreign.path import Called
+from reconciler.foreign.weaken import weaknesses
+from state import foreign, frames, ipset, links, nft, reach, routes, xenstore, xl
+from state.foreign import parse_rules
+from state.netfilter import Condition, Rules
 from state.run import Completed, ReadError
 from tests.fuzz.conform import conforms
 from tests.fuzz.target import Target, demand, fixed
+from tests.packets.corpora import CORPORA
 from tests.unit.captures import capture, names
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
@@ -161,6 +169,65 @@ _FRAMES = (
 )
 
 
+def _others(source: str) -> Callable[[str], object]:
+    """Rules of others, read as rules and judged: whatever they are, there is an answer."""
+
+    def read(text: str) -> object:
+        rules = parse_rules(foreign.Foreign({source: text}))
+        conforms(rules, Rules)
+        demand(
+            bool(rules.tables) or bool(rules.unread) or not text.strip("\n"),
+            "neither rules nor a reason why not",
+        )
+        judge = Judge(rules, {"xenbr0": Called(ip=True, ip6=True)})
+        place = Place("vm01", "00:16:3e:00:53:01", "xenbr0", frozenset({"eth0"}), "vm02")
+        for address in ("172.16.39.101", "2001:db8:39::101"):
+            verdict = judge.address(place, ip_network(address))
+            demand(
+                all(event.rule.text or event.chain.hook for _, event in verdict.dark), "dark for no reason"
+            )
+        return rules, [*weaknesses(judge, [place])]
+
+    return read
+
+
+def _sets(text: str) -> object:
+    sets = ipset.parse_sets(text)
+    for name, sides in itertools.product(sets, ("src", "src,dst", "src,src,dst")):
+        conforms(ipset.match_set(sets, name, sides, "4", negated=True), Condition)
+    return sorted((name, each.parts, tuple(each.members)) for name, each in sets.items())
+
+
+_FILTERS = (
+    json.dumps(
+        [
+            {
+                "protocol": "ip",
+                "pref": 1,
+                "kind": "matchall",
+                "options": {
+                    "actions": [
+                        {
+                            "kind": "mirred",
+                            "mirred_action": "redirect",
+                            "direction": "egress",
+                            "to_dev": "eth0",
+                        },
+                        {"kind": "gact", "control_action": {"type": "drop"}},
+                    ]
+                },
+            },
+            {"protocol": "all", "pref": 2, "kind": "bpf", "options": {"direct-action": True}},
+        ]
+    ).encode(),
+)
+
+
+def _corpus(*suffixes: str) -> tuple[bytes, ...]:
+    found = (path for path in sorted(CORPORA.iterdir()) if path.name.endswith(suffixes))
+    return tuple(foreign.stateless(path.read_text(encoding="utf-8")).encode() for path in found)
+
+
 def _message(text: str) -> object:
     """What a failed command is told with: one line that fits a log."""
     told = str(Completed(("xl", "list"), 1, "", text, 1, 0.0))
@@ -193,5 +260,10 @@ def targets() -> tuple[Target, ...]:
             more=(b"192.0.2.1       STREAM git.example.net\n2001:db8::1     DGRAM\n",),
         ),
         Target("answer-frame", fixed(*_FRAMES), _frame, (), weight=0.5),
+        _live("rules-nft", _others("table inet t"), more=_corpus(".nft"), weight=2.0),
+        _live("rules-iptables", _others("iptables-nft-save"), more=_corpus(".iptables.rules"), weight=2.0),
+        _live("rules-ebtables", _others("ebtables-nft-save"), more=_corpus(".ebtables.rules")),
+        _live("rules-tc", _others("tc filter show dev vm01 ingress"), more=_FILTERS, structured=True),
+        _live("ipset-save", _sets, more=_corpus(".ipset.rules")),
         _live("stderr", _message, "error"),
     )

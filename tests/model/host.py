@@ -33,8 +33,8 @@ _READS: tuple[tuple[str, ...], ...] = (
     ("nft", "-s"),
     ("nft", "-c"),
     ("nft", "list"),
-    ("iptables-save",),
-    ("ip6tables-save",),
+    ("iptables-legacy-save",),
+    ("tc", "-j"),
 )
 
 
@@ -47,7 +47,7 @@ def changes_something(argv: Sequence[str]) -> bool:
 class Host:
     """Implements `state.run.Runner`. Its parts are there to be looked at, and for people and guests to act on.
 
-    `gateways` says behind which port of a bridge the gateway is.
+    `gateways` says behind which port of a bridge the gateway is; `firewall` is what iptables-legacy has.
     """
 
     files: FileSystem
@@ -57,6 +57,15 @@ class Host:
     xl: Xl
     xenstore: Xenstore
     gateways: dict[str, str] = field(default_factory=lambda: dict(BRIDGES))
+    firewall: str = ""
+
+    def load_firewall(self, rules: str) -> None:
+        """Rules of somebody else, which see bridged frames; "" for none."""
+        self.firewall = rules
+        self.files.texts |= {
+            "/proc/net/ip_tables_names": "filter\n" if rules else "",
+            "/proc/sys/net/bridge/bridge-nf-call-iptables": "1\n" if rules else "0\n",
+        }
 
     def run(
         self,
@@ -85,9 +94,9 @@ class Host:
                 return self.links.bridge(arguments)
             case "nft":
                 return self.nftables.nft(arguments, stdin)
-            case "iptables-save" | "ip6tables-save" if not arguments:
-                return Answer()
-            case "iptables-save" | "ip6tables-save":
+            case "iptables-legacy-save" if not arguments:
+                return Answer(self.firewall)
+            case "tc":
                 raise NotInstalledError(f"{tool}: No such file or directory")
             case _:
                 raise unknown(tool, arguments)

@@ -227,6 +227,24 @@ def _temper(host: Host, dice: Random) -> None:
     )
 
 
+def _bind_by_hand(host: Host, dice: Random) -> None:
+    """The rules of the days before domgit: lines for some of the guests, and a last one that drops all else."""
+    lines = ["*filter", ":FORWARD ACCEPT [0:0]"]
+    for key in sorted(host.nftables.elements("own_v4")):
+        port, _, address = (part.strip(' "') for part in key.split(" . "))
+        if dice.random() < 0.7:
+            lines += [
+                f"-A FORWARD -m state --state RELATED,ESTABLISHED -m physdev --physdev-out {port} -j ACCEPT",
+                f"-A FORWARD -s {address}/32 -m physdev --physdev-in {port} -j ACCEPT",
+                f"-A FORWARD -d {address}/32 -m physdev --physdev-out {port} -j ACCEPT",
+            ]
+    host.load_firewall("\n".join([*lines, "-A FORWARD -j DROP", "COMMIT", ""]))
+
+
+def _unbind_by_hand(host: Host, _: Random) -> None:
+    host.load_firewall("")
+
+
 ADMINISTRATORS: Mapping[str, Act] = {
     "destroys a domU": _with_domid("xl", "destroy", "DOMID"),
     "renames a domU": _with_domid("xl", "rename", "DOMID", "renamed"),
@@ -261,6 +279,8 @@ ADMINISTRATORS: Mapping[str, Act] = {
     "kills a monitor": _kill_monitor,
     "moves the gateway": _move_the_gateway,
     "has foreign mappings": _let_zombies,
+    "binds by hand": _bind_by_hand,
+    "binds by hand no more": _unbind_by_hand,
 }
 GUESTS: Mapping[str, Act] = {
     "reboots": _guest("reboot"),

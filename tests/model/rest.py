@@ -18,9 +18,7 @@ _RESTING = {"powered_off", "crashed", "dying"}
 
 def judged(desired: Desired, plan: Plan) -> tuple[DomU, ...]:
     """The domUs of git of which nothing is withheld."""
-    withheld = {
-        change.uuid for change in plan.changes if change.blocked is not None or change.when == "approval"
-    }
+    withheld = {change.uuid for change in plan.changes if change.waits}
     noted = {note.address for note in plan.notes if note.reason in _RESTING}
     return tuple(
         domu for domu in desired.domus if domu.uuid not in withheld and f"domu.{domu.name}" not in noted

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from state.nft import Features, probe_features
+from tests.packets.foreign_bench import clear, forget_quickly
 from tests.packets.lab import Lab, has_br_netfilter
+from tests.packets.wire import Wire
 
 
 @pytest.fixture(scope="session")
@@ -42,3 +44,27 @@ def bridged_lab(request: pytest.FixtureRequest, lab: Lab) -> Lab:
             pytest.skip("this kernel has no br_netfilter")
         lab.filter_by_iptables(enabled=True)
     return lab
+
+
+@pytest.fixture(scope="session")
+def line(bench: Lab) -> Iterator[Wire]:
+    if not has_br_netfilter():
+        pytest.skip(
+            "this kernel has no br_netfilter: bridged frames pass neither iptables nor nft's ip tables"
+        )
+    forget_quickly(bench)
+    made = Wire(bench)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def wire(line: Wire) -> Iterator[Wire]:
+    """The bench with frames passing iptables on the way, no rule loaded, and a way to see what arrives."""
+    clear(line.lab)
+    line.lab.filter_by_iptables(enabled=True)
+    line.know_everybody()
+    yield line
+    clear(line.lab)
+    line.lab.filter_by_iptables(enabled=False)
+    line.lab.clear()

@@ -6,7 +6,7 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
-ICMP, IGMP, UDP, ICMPV6, AH = 1, 2, 17, 58, 51
+ICMP, IGMP, TCP, UDP, ICMPV6, AH = 1, 2, 6, 17, 58, 51
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, NO_NEXT = 0, 43, 44, 60, 59
 ROUTER_ALERT = bytes((5, 2, 0, 0, 1, 0))  # RFC 2711 with two bytes of padding: MLD is sent behind it
 RA, NS, NA, RS = 134, 135, 136, 133
@@ -123,6 +123,19 @@ def udp(source: str, destination: str, ports: tuple[int, int], payload: bytes) -
     body = struct.pack("!HHHH", *ports, 8 + len(payload), 0) + payload
     total = checksum(_upper_layer(source, destination, UDP, body)) or 0xFFFF
     return body[:6] + struct.pack("!H", total) + body[8:]
+
+
+def tcp(source: str, destination: str, ports: tuple[int, int], flags: int, payload: bytes) -> bytes:
+    """A TCP segment between two addresses."""
+    body = struct.pack("!HHIIBBHHH", *ports, 1, 1 if flags & 0x10 else 0, 5 << 4, flags, 8192, 0, 0) + payload
+    total = checksum(_upper_layer(source, destination, TCP, body))
+    return body[:16] + struct.pack("!H", total) + body[18:]
+
+
+def icmp(kind: int, body: bytes) -> bytes:
+    """An ICMP message of code 0."""
+    message = struct.pack("!BBH", kind, 0, 0) + body
+    return message[:2] + struct.pack("!H", checksum(message)) + message[4:]
 
 
 def icmpv6(source: str, destination: str, kind: int, body: bytes) -> bytes:

@@ -179,6 +179,11 @@ def _seen(world: World, macs: Mapping[str, list[str]]) -> None:
             world.fdb.add(FdbEntry(port, mac, static=how == "static", sticky=False))
 
 
+def _xdp(world: World, names: list[str]) -> None:
+    for name in names:
+        world.links[name] = replace(world.links[name], xdp=True)
+
+
 def _foreign(world: World, rules: Mapping[str, str]) -> None:
     world.foreign |= rules
 
@@ -197,6 +202,7 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "guard": _guard,
     "strangers": _strangers,
     "foreign": _foreign,
+    "xdp": _xdp,
     "addresses": _addresses,
     "seen": _seen,
 }
