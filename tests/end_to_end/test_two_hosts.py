@@ -18,7 +18,7 @@ from tests.end_to_end.provider import DOMGIT, HOST, IMAGES, Provider, Run, mac
 
 pytestmark = [
     pytest.mark.machine,
-    pytest.mark.timeout(240),
+    pytest.mark.timeout(900),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
     pytest.mark.skipif(INSIDE.exists(), reason="starts two of them: run it on the machine itself"),
     pytest.mark.skipif(not (XEN.is_dir() and SHIM.exists()), reason="run `python -m tests.dom0.fetch` first"),
