@@ -146,8 +146,10 @@ def _without_file(situation: Situation, uuid: str, name: str) -> Note:
     domain = situation.observed.by_uuid.get(uuid)
     if (domain is None and _ended(situation, uuid)) or (domain is not None and domain.shutdown is not None):
         return Note(address, "orphan", "no longer in git, and off: left so; `state: absent` would let it go")
-    what = "no longer in git: keeps running, guarded; `state: absent` would remove it"
-    return Note(address, "orphan", what)
+    remedy = "`state: absent` would remove it"
+    if any(each.name == name and each.state == "absent" for each in desired.domus):
+        remedy = f"the tombstone of this name has another uuid (`uuid: {uuid}` would remove it)"
+    return Note(address, "orphan", f"no longer in git: keeps running, guarded; {remedy}")
 
 
 def _ended(situation: Situation, uuid: str) -> bool:
