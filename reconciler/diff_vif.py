@@ -81,17 +81,18 @@ def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
     changed was changed by somebody else.
     """
     wanted = {vif.index: vif for vif in domu.vifs}
-    for index in sorted(wanted.keys() | {vif.index for vif in domain.vifs}):
+    for index in wanted.keys() | {vif.index for vif in domain.vifs}:
         vif = wanted.get(index)
         applied = None if before is None else _vif(before, index)
         cause: Cause = "corrective" if before is not None and applied == vif else "intentional"
         slot = _Slot(domu, domain, observed, index, cause, applied)
         there = slot.there
-        if vif is None and there is not None:
+        if there is None:
+            if vif is not None:
+                yield slot.change(("create",), vif=vif, steps=(_attach(domain, vif),))
+        elif vif is None:
             yield slot.change(("delete",), early=(_detach(domain, there),))
-        elif vif is not None and there is None:
-            yield slot.change(("create",), vif=vif, steps=(_attach(domain, vif),))
-        elif vif is not None and there is not None:
+        else:
             yield from _diff_vif(slot, vif, there)
 
 
@@ -122,7 +123,7 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
         return
     change = slot.change(("update",), vif=vif, steps=(*limit, *lock))
     if lock:
-        key, wanted = f"port:{there.interface}", _locked(vif)
+        key, wanted = f"port:{there.interface}", _locked(vif, twins=twins)
         up = observed.links[there.interface].up
         unchanged = slot.applied is not None and slot.applied.guard == vif.guard
         change = replace(
@@ -138,10 +139,10 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
     yield change
 
 
-def _locked(vif: Vif) -> str:
+def _locked(vif: Vif, *, twins: bool = False) -> str:
     """The fact of a port that is as it should be."""
-    if vif.guard == "audit":
-        return f"{vif.bridge} locked=False learning=True lldp=False "
+    if vif.guard == "audit" or twins:
+        return f"{vif.bridge} locked=False learning=True lldp={vif.guard == 'enforce'} "
     return f"{vif.bridge} locked=True learning=False lldp=True {vif.mac}"
 
 
