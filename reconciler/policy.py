@@ -77,7 +77,7 @@ def _over_limits(changes: Sequence[Change], situation: Situation) -> Mapping[str
     """The limits that the plan as a whole would pass, by kind, with the reason."""
     over = {}
     limits = situation.desired.host.limits
-    removals = [change for change in changes if change.reason == "tombstone" and change.blocked is None]
+    removals = [change for change in changes if change.reason == "tombstone"]
     if len(removals) > limits.absent:
         over["absent"] = f"{len(removals)} domUs would be removed at once, limits.absent is {limits.absent}"
     detaches = sum(1 for change in changes if change.early and change.blocked is None)

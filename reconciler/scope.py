@@ -144,7 +144,7 @@ def _without_file(situation: Situation, uuid: str, name: str) -> Note:
             return Note(address, "moved", f"{now}, and ended here: let go")
         return Note(address, "moved", f"{now}: left alone here, guarded, until somebody ends it")
     domain = situation.observed.by_uuid.get(uuid)
-    if (domain is None and _ended(situation, uuid)) or (domain is not None and domain.shutdown is not None):
+    if _ended(situation, uuid) or (domain is not None and domain.shutdown is not None):
         return Note(address, "orphan", "no longer in git, and off: left so; `state: absent` would let it go")
     remedy = "`state: absent` would remove it"
     if any(each.name == name and each.state == "absent" for each in desired.domus):

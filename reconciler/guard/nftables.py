@@ -65,7 +65,7 @@ def _outermost(addresses: Iterable[Address]) -> tuple[Address, ...]:
 
 
 def _holds(outer: Address, inner: Address) -> bool:
-    return outer.version == inner.version and outer.prefixlen < inner.prefixlen and outer.overlaps(inner)
+    return outer.prefixlen < inner.prefixlen and outer.overlaps(inner)
 
 
 def binding_script(binding: Binding) -> str:
@@ -170,6 +170,6 @@ def statement(verb: str, name: str, members: Iterable[str]) -> str:
     ordered = sorted(members)
     if not ordered:
         return ""
-    if verb == "delete" and name == "ports":
+    if verb == "delete":
         ordered = [_key(member) for member in ordered]
     return f"{verb} element {TABLE} {name} {{ {', '.join(ordered)} }}\n"
