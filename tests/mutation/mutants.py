@@ -53,6 +53,18 @@ UNCALLED = {
     "replace",
     "partition",
 }
+# Their arguments mean the same, or nothing at all, the other way round.
+SYMMETRIC = {
+    "isinstance",
+    "map",
+    "filter",
+    "min",
+    "max",
+    "overlaps",
+    "_contested",
+    "_looks_like",
+    "_shared_claim",
+}
 SORTERS = {"sorted": "list", "reversed": "list"}
 EMPTY = {
     "str": "''",
@@ -143,7 +155,7 @@ def mutants(module: str, tree: ast.Module, known: Mapping[str, object]) -> list[
     met: Counter[str] = Counter()
     for node, place in _walk(tree, Place(tree, "body", None, None, "", range(0))):
         for new in _changes(node, place, known):
-            what = f"{_shown(node)} -> {_shown(new) if new is not None else 'nothing'}"
+            what = _what(node, new)
             name = f"{module} | {place.qualname} | {what}"
             met[name] += 1
             if met[name] > 1:
@@ -165,6 +177,17 @@ def mutants(module: str, tree: ast.Module, known: Mapping[str, object]) -> list[
                 )
             )
     return found
+
+
+def _what(old: ast.AST, new: ast.AST | None) -> str:
+    match old, new:
+        case ast.Constant(value=str(before)), ast.Constant(value=str(after)) if "\n" in before.strip():
+            lines = [each.splitlines() for each in (before, after)]
+            gone, come = (
+                [line for line in mine if line not in other] for mine, other in (lines, lines[::-1])
+            )
+            return f"{' '.join(gone)} -> {' '.join(come) or 'nothing'}"
+    return f"{_shown(old)} -> {_shown(new) if new is not None else 'nothing'}"
 
 
 def _shown(node: ast.AST) -> str:
@@ -268,8 +291,10 @@ def _of(node: ast.AST, place: Place, known: Mapping[str, object]) -> Iterator[as
                     yield _with(node, ops=[*node.ops[:index], other(), *node.ops[index + 1 :]])
         case ast.BoolOp():
             yield _with(node, op=ast.Or() if isinstance(node.op, ast.And) else ast.And())
-            for values in _without_one(node.values):
-                yield _with(node, values=values) if len(values) > 1 else values[0]
+            for left_out, values in zip(node.values, _without_one(node.values), strict=True):
+                # `x or ""` gives None a type, and asks nothing.
+                if ast.unparse(left_out) not in {"''", "()", "None"}:
+                    yield _with(node, values=values) if len(values) > 1 else values[0]
         case ast.UnaryOp(op=ast.Not() | ast.USub()):
             yield node.operand
         case ast.BinOp():
@@ -292,9 +317,10 @@ def _nothing(returns: str) -> Iterator[ast.expr]:
     """What says nothing, where a function gives this type."""
     if returns.endswith(" | None"):
         yield ast.Constant(value=None)
+        return
     if returns == "bool":
         yield ast.Constant(value=True)
-    empty = EMPTY.get(returns.removesuffix(" | None").partition("[")[0])
+    empty = EMPTY.get(returns.partition("[")[0])
     if empty is not None:
         yield ast.parse(empty, mode="eval").body
 
@@ -341,9 +367,7 @@ def _of_call(node: ast.Call, known: Mapping[str, object], place: Place) -> Itera
     for index in range(len(node.args) - 1):
         swapped = [*node.args]
         swapped[index : index + 2] = reversed(swapped[index : index + 2])
-        if name not in {"isinstance", "map", "filter"} and not any(
-            isinstance(each, ast.Starred) for each in swapped
-        ):
+        if name not in SYMMETRIC and not any(isinstance(each, ast.Starred) for each in swapped):
             yield ast.Call(node.func, swapped, node.keywords)
     optional = _optional(node.func, known)
     for index, keyword in enumerate(node.keywords):

@@ -53,9 +53,12 @@ class Bench:
         if load.rc != 0:
             yield f"nft refuses it: {load.stderr[:100]}"
             return
-        table = read_table(lab.dom0)
-        if table is None or not rendering.rules_match(table, GUARD, self._features):
-            yield "the kernel lists other rules"
+        for script in ("", rendering.reload_rules(GUARD, self._features)):
+            if script and (load := lab.dom0.run(["nft", "-f", "-"], stdin=script)).rc != 0:
+                yield f"nft refuses to load the rules again: {load.stderr[:100]}"
+            table = read_table(lab.dom0)
+            if table is None or not rendering.rules_match(table, GUARD, self._features):
+                yield "the kernel lists other rules"
         for filtered in (False, True) if has_br_netfilter() else ():
             lab.filter_by_iptables(enabled=filtered)
             yield from self._frames(self._order)

@@ -21,6 +21,7 @@ from tests.unit.worlds import desired
 
 WITH, WITHOUT = Features(ibrname=True), Features(ibrname=False)
 VM01 = GUARD.bindings[0]
+VM01_BARE = replace(VM01, addresses=())
 
 
 def guard(*bindings: Binding) -> Guard:
@@ -61,6 +62,23 @@ def test_addresses_and_prefixes_go_into_sets_of_their_own() -> None:
         in elements["own_target_net"]
     )
     assert elements["audited"] == {'"vm02"'}
+
+
+def test_a_prefix_inside_another_one_is_left_out_and_a_single_address_stays() -> None:
+    """An interval set refuses what overlaps, and the whole script with it."""
+    texts = (
+        "172.16.39.64/29", "172.16.39.64/30", "172.16.39.80/29", "172.16.39.65",
+        "2001:db8:1::/64", "2001:db8:1::/80", "2001:db8:2::/64", "2001:db8:1::1",
+    )  # fmt: skip
+    elements = nftables.elements(guard(replace(VM01, addresses=tuple(ip_network(each) for each in texts))))
+
+    def last(name: str) -> set[str]:
+        return {each.split(" . ")[-1] for each in elements[name]}
+
+    assert last("own_net4") == {"172.16.39.64/29", "172.16.39.80/29"}
+    assert last("own_v4") == {"172.16.39.65"}
+    assert last("own_net6") == {"2001:db8:1::/64", "2001:db8:2::/64"}
+    assert last("own_v6") == {"2001:db8:1::1", "fe80::216:3eff:fe7c:1f65"}
 
 
 def test_an_emulated_card_is_bound_like_its_twin() -> None:
@@ -150,6 +168,18 @@ def test_a_reload_of_the_rules_touches_no_element() -> None:
     assert script.index("flush chain") < script.index("add rule")
 
 
+def test_reloaded_rules_are_all_rules_and_each_base_chain_is_made_with_its_hook() -> None:
+    lines = nftables.reload_rules(GUARD, WITH).splitlines()
+
+    for name, rules in chains(GUARD, WITH):
+        hooks = [rule for rule in rules if rule.startswith("type ")]
+        plain = [rule for rule in rules if rule not in hooks]
+        shown = "".join(f" {{ {hook.replace('; policy', ' ; policy')} }}" for hook in hooks)
+        assert f"add chain bridge domgit {name}{shown}" in lines
+        start = f"add rule bridge domgit {name} "
+        assert [line.removeprefix(start) for line in lines if line.startswith(start)] == plain
+
+
 def test_unknown_ports_are_closed_by_bridge_where_the_kernel_can_by_name_where_it_is_alone_and_else_not() -> (
     None
 ):
@@ -227,6 +257,8 @@ def test_a_guard_from_git_alone_binds_the_halted_too_and_nobody_who_is_gone() ->
 def test_one_script_adds_one_binding() -> None:
     added = statements(nftables.binding_script(replace(VM01, interface="@PORT@")))["add"]
 
+    lines = nftables.binding_script(replace(VM01, interface="@PORT@")).splitlines()
+    assert lines == sorted(lines)
     alone = {name for name, _ in added}
     assert all('"@PORT@"' in element for _, element in added)
     assert alone <= {each.name for each in SETS}
@@ -285,10 +317,14 @@ def test_a_set_of_prefixes_is_put_back_whole_since_old_and_new_ones_may_overlap(
     after = guard(replace(VM01, addresses=(ip_network("172.16.39.64/28"), ip_network("172.16.39.16/29"))))
 
     lines = nftables.undo_delta(loaded(before), after).splitlines()
+    shrunk = nftables.undo_delta(loaded(before), guard(VM01_BARE)).splitlines()
 
-    assert lines[0] == "flush set bridge domgit own_net4"
-    assert lines[1].count("/29") == 2
-    assert len(lines) == 2
+    both = ", ".join(f'"vm01" . 00:16:3e:7c:1f:65 . 172.16.39.{host}/29' for host in (16, 64))
+    assert lines == [
+        "flush set bridge domgit own_net4",
+        f"add element bridge domgit own_net4 {{ {both} }}",
+    ]
+    assert shrunk == lines
 
 
 def test_nothing_is_taken_back_where_nothing_changes() -> None:
