@@ -45,7 +45,7 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
         return
     starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
     # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
-    stays_off = by_customer and domu.state == "running" and not starts
+    stays_off = domu.state == "running" and not starts
     yield destroyed(
         life,
         domain,
