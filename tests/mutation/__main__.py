@@ -14,6 +14,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from functools import cached_property
 from hashlib import sha256
 from importlib import import_module
 from pathlib import Path
@@ -126,11 +127,16 @@ class Campaign:
             for path in (ROOT / "tests").rglob("*")
             if path.is_file() and path.parent != EQUIVALENT.parent
         )
-        self.known = self._known()
         self.level = f"{self.tests}+" if thorough else self.tests
-        self.order = Order(self.known.usual_s)
 
-    def _known(self) -> Known:
+    @cached_property
+    def order(self) -> Order:
+        """Which tests come first."""
+        return Order(self.known.usual_s)
+
+    @cached_property
+    def known(self) -> Known:
+        """Which tests run which lines; measured where that is not known."""
         product = digest(
             path for name in ("schemas", "state", "reconciler") for path in (ROOT / name).rglob("*.py")
         )
@@ -283,6 +289,7 @@ def main() -> int:
     if options.packets:
         this.by_packets(modules)
         return this.told(modules)
+    _ = this.order  # measured before the product is loaded
     # In a process of its own: what comes next must not have the product loaded.
     campaign.apart(lambda: campaign.with_tests(then))
     for module in modules:
