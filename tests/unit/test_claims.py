@@ -119,11 +119,11 @@ def test_a_thousand_claimants_of_one_address_are_a_thousand_problems_not_a_milli
         mac = f"00:16:3e:00:{number >> 8:02x}:{number & 255:02x}"
         files |= domu(f"vm{number}", f"mac: {mac}, ips: [10.0.1.1, 10.0.2.0/24]")
 
-    started = time.monotonic()
+    started = time.process_time()
     found = fleet_of(files).diagnostics
 
     assert len(found) == 2 * 999
-    assert time.monotonic() - started < 20  # a few tenths of a second; quadratic, it would be minutes
+    assert time.process_time() - started < 20  # a few tenths of a second; quadratic, it would be minutes
 
 
 def test_addresses_of_different_versions_never_meet() -> None:
