@@ -27,6 +27,7 @@ GUARD_PRIORITY = -310
 # linux/netfilter_bridge.h, linux/netfilter_ipv4.h.
 _HANDS_OVER: Mapping[str, int] = {"prerouting": 0, "forward": -1, "postrouting": 2**31}
 _CONNTRACK = -200
+_NO_CONNECTION: Ranges = ((STATES["invalid"], STATES["invalid"]), (STATES["untracked"], STATES["untracked"]))
 _NO_PORT: Names = frozenset({""})
 
 
@@ -205,11 +206,11 @@ def _connected(hook: Hook, flow: Flow) -> dict[str, Domain]:
     if not tracked:
         return fields
     fields["ctstate"] = tracked if _is_tracked(hook) else one(STATES["invalid"])
-    untracked = common(tracked, one(STATES["untracked"]))
-    if not _is_tracked(hook) or untracked == tracked:
+    alone = common(tracked, _NO_CONNECTION)
+    if not _is_tracked(hook) or alone == tracked:
         for name in ("ctmark", "ctdir", "ctstatus"):  # without a connection there is none of these
             fields.pop(name, None)
-    elif untracked:
+    elif alone:
         fields |= {"ctmark": ANY_MARK, "ctdir": ((0, 1),)}
     return fields
 
