@@ -44,7 +44,7 @@ def _turned(domu: DomU, draw: Scalars) -> DomU:
     if pick < 0.65:
         return replace(domu, state="absent", boot=None)
     if pick < 0.7:
-        return replace(domu, name=f"{draw.name()[:50]}-{domu.uuid[:8]}")
+        return replace(domu, name=f"{draw.name()[:50]}-{domu.uuid[-12:]}")
     if pick < 0.75:
         return replace(domu, disks=domu.disks[1:], protect=not domu.protect)
     if pick < 0.8:
