@@ -298,9 +298,7 @@ class Known:
             situations(items).cache_clear()
             self.usual_s[READY] = 0.0
             new = [
-                item
-                for item in items
-                if item.nodeid not in self.usual_s and not item.nodeid.startswith(LAST)
+                item for item in items if item.nodeid not in self.usual_s and not item.nodeid.startswith(LAST)
             ]
             for item, following in zip(new, [*new[1:], None], strict=True):
                 measuring.switch_context(item.nodeid)

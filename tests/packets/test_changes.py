@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import replace
 
 import pytest
@@ -11,7 +12,8 @@ from reconciler.guard.binding import Guard
 from state.nft import Features, read_table
 from tests.packets import frames as f
 from tests.packets.cases import CASES, udp4
-from tests.packets.lab import Lab
+from tests.packets.lab import DEADLINE_S, Lab
+from tests.packets.namespaces import Namespace
 from tests.packets.parties import (
     A4_SECOND,
     A_BINDING,
@@ -133,3 +135,47 @@ def test_addresses_of_one_vif_may_overlap(lab: Lab, features: Features) -> None:
     assert hears(lab, udp4("198.51.100.17", GATEWAY))
     assert hears(lab, udp4("198.51.100.18", GATEWAY))
     assert lab.send(udp4("198.51.100.32", GATEWAY)).nothing
+
+
+SLOW_PROTOCOLS = (
+    0x8809  # LACP's type, to a MAC that 802.1D reserves: taken from the port itself, not from the bridge
+)
+
+
+def _ear(device: str, protocol: int) -> socket.socket:
+    raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+    raw.bind((device, protocol))
+    raw.settimeout(DEADLINE_S)
+    return raw
+
+
+def test_what_passes_a_bridge_that_is_not_managed_is_left_alone(lab: Lab, features: Features) -> None:
+    wanted = guard(A_BINDING, unknown_vifs="drop")
+    sender, hearer = Namespace(), Namespace()
+    lab.dom0.must("ip", "link", "add", "other0", "type", "bridge", "mcast_snooping", "0")
+    try:
+        for port, end in (("other1", sender), ("other2", hearer)):
+            peer = ("type", "veth", "peer", "name", "eth0", "netns", end.path)
+            lab.dom0.must("ip", "link", "add", port, *peer)
+            lab.dom0.must("ip", "link", "set", port, "master", "other0", "up")
+            end.must("ip", "link", "set", "eth0", "arp", "off", "up")
+        lab.dom0.must("ip", "link", "set", "other0", "up")
+        lab.load(nftables.full(wanted, features))
+        with lab.dom0.inside():
+            port_itself = _ear("other1", SLOW_PROTOCOLS)
+        with hearer.inside():
+            behind = _ear("eth0", f.IPV4)
+        with sender.inside():
+            mouth = _ear("eth0", f.IPV4)
+        forged = udp4(GATEWAY.v4, B)
+        slow = f.ethernet("01:80:c2:00:00:02", A.mac, SLOW_PROTOCOLS, b"\1\1".ljust(110, b"\0"))
+
+        mouth.send(forged)
+        mouth.send(slow)
+
+        assert behind.recv(2048) == forged
+        assert port_itself.recv(2048) == slow
+    finally:
+        lab.dom0.must("ip", "link", "del", "other0")
+        sender.close()
+        hearer.close()
