@@ -193,6 +193,7 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
     yield "mld version 2 report without address", _mld("::", MLD_ROUTERS, 143, report)
     yield "mld version 2 report", _mld(own, MLD_ROUTERS, 143, report)
     yield "mld version 1 report without address", _mld("::", "ff02::1:ff00:11", 131, b"\0" * 20)
+    yield "mld version 1 done without address", _mld("::", ALL_ROUTERS, 132, b"\0" * 20)
     yield "mld version 1 done", _mld(own, ALL_ROUTERS, 132, b"\0" * 20)
     datagram = f.udp(own, "ff02::1:2", (546, 547), b"\1\0\0\1")
     yield (
@@ -414,7 +415,9 @@ def _roles() -> Iterator[tuple[str, bytes]]:
     yield "mld query without router alert", icmp6(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16)
     yield "multicast router advertisement", icmp6(A.link_local, "ff02::6a", 151)
     yield "multicast router solicitation", icmp6(A.link_local, "ff02::6a", 152)
+    yield "multicast router termination", icmp6(A.link_local, "ff02::6a", 153)
     yield "node information query", icmp6(A.v6, B.v6, 139, b"\0" * 12, to=B.mac)
+    yield "node information answer", icmp6(A.v6, B.v6, 140, b"\0" * 12, to=B.mac)
     yield (
         "inverse neighbor solicitation",
         icmp6(A.v6, ALL_NODES, 141, b"\0\0\0\0" + f.link_layer_option(1, A.mac)),
@@ -550,26 +553,27 @@ def _router_advertisements() -> Iterator[tuple[str, bytes]]:
     twice = f.extension(f.DESTINATION) + f.extension(f.ICMPV6) + message
     yield "behind two extension headers", packet(f.HOP_BY_HOP, twice)
     yield "behind an authentication header", packet(f.AH, f.authentication(f.ICMPV6) + message)
-    behind = f.authentication(f.DESTINATION) + f.extension(f.ICMPV6) + message
-    yield "behind an authentication header and destination options", packet(f.AH, behind)
-    again = f.authentication(f.AH) + f.authentication(f.ICMPV6) + message
-    yield "behind two authentication headers", packet(f.AH, again)
+    hiding = {
+        "hop-by-hop options": (f.HOP_BY_HOP, f.extension(f.ICMPV6)),
+        "destination options": (f.DESTINATION, f.extension(f.ICMPV6)),
+        "routing": (f.ROUTING, f.extension(f.ICMPV6)),
+        "a fragment header": (f.FRAGMENT, f.fragment_header(f.ICMPV6, 0, more=False)),
+        "an authentication header": (f.AH, f.authentication(f.ICMPV6)),
+    }
+    for name, (header, extension) in hiding.items():
+        hidden = extension + message
+        yield f"behind an authentication header and {name}", packet(f.AH, f.authentication(header) + hidden)
+        atomic, first, second = (
+            f.fragment_header(header, offset, more=more)
+            for offset, more in ((0, False), (0, True), (1, False))
+        )
+        yield f"in an atomic fragment behind {name}", packet(f.FRAGMENT, atomic + hidden)
+        yield f"in the first fragment behind {name}", packet(f.FRAGMENT, first + hidden[:8])
+        yield f"in the second fragment behind {name}", packet(f.FRAGMENT, second + hidden[8:])
     yield "in an atomic fragment", packet(f.FRAGMENT, f.fragment_header(f.ICMPV6, 0, more=False) + message)
     first = f.fragment_header(f.ICMPV6, 0, more=True) + message[:16]
     yield "in the first fragment", packet(f.FRAGMENT, first)
     hidden = f.extension(f.ICMPV6) + message
-    yield (
-        "in the first fragment behind destination options",
-        packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 0, more=True) + hidden[:8]),
-    )
-    yield (
-        "in the second fragment behind destination options",
-        packet(f.FRAGMENT, f.fragment_header(f.DESTINATION, 1, more=False) + hidden[8:]),
-    )
-    nested = (
-        f.fragment_header(f.FRAGMENT, 0, more=False) + f.fragment_header(f.ICMPV6, 0, more=False) + message
-    )
-    yield "in a fragment in a fragment", packet(f.FRAGMENT, nested)
     mixed = f.extension(f.FRAGMENT) + f.fragment_header(f.DESTINATION, 0, more=False) + hidden
     yield "in a fragment behind hop-by-hop options", packet(f.HOP_BY_HOP, mixed)
 
