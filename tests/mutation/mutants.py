@@ -415,9 +415,9 @@ def _of_rule(line: str) -> Iterator[str]:
         for verdict in ("accept", "drop"):
             if found[0] != verdict and not (verdict == "drop" and "refused" in found[0]):
                 yield line[: found.start()] + verdict + line[found.end() :]
-    for found in re.finditer(r" != | (?<![\w:.])(0x[0-9a-f]+|\d+)(?![\w:.])|\{ [^}]*\}", line):
-        if found[0] == " != ":
-            yield line[: found.start()] + " == " + line[found.end() :]
+    for found in re.finditer(r" !=(?= )| (?<![\w:.])(0x[0-9a-f]+|\d+)(?![\w:.])|\{ [^}]*\}", line):
+        if found[0] == " !=":
+            yield line[: found.start()] + " ==" + line[found.end() :]
         elif found[0].startswith("{"):
             members = found[0].strip("{} ").split(", ")
             for left_out in range(len(members) if len(members) > 1 else 0):
