@@ -13,6 +13,7 @@ from tests.packets.parties import A4_SECOND, BRIDGE, DOM0, GATEWAY, UNKNOWN, UPL
 BROADCAST, ANY_MAC, STRANGER = "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "00:00:5e:00:53:ee"
 ALL_NODES, ALL_ROUTERS, MLD_ROUTERS = "ff02::1", "ff02::2", "ff02::16"
 EVERYBODY = frozenset({B.port, UPLINK, BRIDGE, UNKNOWN.port})
+A_NET6_ONE = "2001:db8:a::5"  # in A's own prefix
 FOREIGN4, FOREIGN6 = "203.0.113.9", "2001:db8:ffff::9"
 PORTS = (5000, LISTENING)
 
@@ -185,7 +186,14 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
     yield "neighbor advertisement without option", icmp6(A.v6, GATEWAY.v6, f.NA, bare, to=GATEWAY.mac)
     inner = f.neighbor("2001:db8:a::9", 0x20) + f.link_layer_option(2, A.mac)
     yield "neighbor advertisement of an address in the own prefix", icmp6(own, ALL_NODES, f.NA, inner)
+    telling = f.neighbor(A_NET6_ONE, 0x60) + f.link_layer_option(2, A.mac)
+    yield (
+        "neighbor advertisement from the own prefix",
+        icmp6(A_NET6_ONE, GATEWAY.v6, f.NA, telling, to=GATEWAY.mac),
+    )
+    yield "neighbor solicitation from the own prefix", icmp6(A_NET6_ONE, group, f.NS, asking)
     option = b"\0\0\0\0" + f.link_layer_option(1, A.mac)
+    yield "router solicitation from the own prefix", icmp6(A_NET6_ONE, ALL_ROUTERS, f.RS, option)
     yield "router solicitation", icmp6(own, ALL_ROUTERS, f.RS, option)
     yield "router solicitation without option", icmp6(own, ALL_ROUTERS, f.RS, b"\0\0\0\0")
     yield "router solicitation without address", icmp6("::", ALL_ROUTERS, f.RS, b"\0\0\0\0")
@@ -528,6 +536,26 @@ def _neighbor_forgeries() -> Iterator[tuple[str, bytes]]:
     yield (
         "router solicitation without address, with a MAC",
         icmp6("::", ALL_ROUTERS, f.RS, b"\0" * 4 + f.link_layer_option(1, A.mac)),
+    )
+    theirs = f.link_layer_option(1, B.mac)
+    yield (
+        "advertises the gateway from the own prefix",
+        icmp6(A_NET6_ONE, ALL_NODES, f.NA, f.neighbor(router, 0x20) + mine),
+    )
+    yield (
+        "advertises an address in the own prefix at a stranger's MAC",
+        icmp6(own, ALL_NODES, f.NA, f.neighbor(A_NET6_ONE, 0x20) + wrong),
+    )
+    yield "solicits with B's MAC from the own prefix", icmp6(A_NET6_ONE, group, f.NS, asking + theirs)
+    yield (
+        "router solicitation with B's MAC from the own prefix",
+        icmp6(A_NET6_ONE, ALL_ROUTERS, f.RS, b"\0" * 4 + theirs),
+    )
+    yield (
+        "detects a duplicate in the own prefix with a MAC",
+        icmp6(
+            "::", f.solicited_node(A_NET6_ONE), f.NS, f.neighbor(A_NET6_ONE) + f.link_layer_option(1, A.mac)
+        ),
     )
     redirect = b"\0" * 4 + f.neighbor(A.v6)[4:] + f.neighbor(router)[4:]
     yield "redirect", icmp6(own, B.v6, 137, redirect, to=B.mac)

@@ -22,6 +22,7 @@ from tests.packets.parties import (
     B_NET4,
     GATEWAY,
     GUARD,
+    LOG,
     UNKNOWN,
     UPLINK,
     A,
@@ -122,6 +123,18 @@ def test_a_port_that_nobody_declared_is_left_alone_or_closed(
     seen = lab.send(udp4(UNKNOWN.v4, GATEWAY, hardware=UNKNOWN.mac), UNKNOWN)
 
     assert seen.nothing == (policy == "drop")
+
+
+@pytest.mark.parametrize("level", ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"])
+def test_rules_read_back_as_ours_with_every_log_level(lab: Lab, features: Features, level: str) -> None:
+    """nft leaves out of its listing what is the default."""
+    wanted = replace(GUARD, log=replace(LOG, level=level))
+
+    lab.load(nftables.full(wanted, features))
+
+    loaded = read_table(lab.dom0)
+    assert loaded is not None
+    assert nftables.rules_match(loaded, wanted, features)
 
 
 def test_addresses_of_one_vif_may_overlap(lab: Lab, features: Features) -> None:
