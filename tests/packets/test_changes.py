@@ -127,7 +127,7 @@ def test_a_port_that_nobody_declared_is_left_alone_or_closed(
 
 @pytest.mark.parametrize("level", ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"])
 def test_rules_read_back_as_ours_with_every_log_level(lab: Lab, features: Features, level: str) -> None:
-    """What is the default is left out of nft's listing what is the default."""
+    """What is the default is left out of nft's listing."""
     wanted = replace(GUARD, log=replace(LOG, level=level))
 
     lab.load(nftables.full(wanted, features))
