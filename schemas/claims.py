@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import uuid as uuids
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,7 +13,6 @@ from typing import NamedTuple, Protocol
 from schemas.address import Address, address_text, is_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
-from schemas.host import Host
 from schemas.tree import Guesses, Path, Tree
 
 _NOUNS = {
@@ -86,9 +86,17 @@ class Claimant:
         return f"domu:{self.host}/{self.source.file.rpartition('/')[2].removesuffix('.yaml')}"
 
 
+# uuid5 makes this anew each time, which takes longer than all else that is claimed.
+_SEED = hashlib.sha1(uuids.NAMESPACE_URL.bytes + b"domgit:", usedforsecurity=False)
+
+
 def uuid_of(domu: DomU) -> str:
-    """The identity: the one that is written, or the one that follows from the name."""
-    return domu.metadata.uuid or str(uuids.uuid5(uuids.NAMESPACE_URL, f"domgit:{domu.metadata.name}"))
+    """The identity: the one that is written, or uuid5(NAMESPACE_URL, "domgit:" + name)."""
+    if domu.metadata.uuid:
+        return domu.metadata.uuid
+    digest = _SEED.copy()
+    digest.update(domu.metadata.name.encode())
+    return str(uuids.UUID(bytes=digest.digest()[:16], version=5))
 
 
 def eui64_link_local(mac: str) -> IPv6Network:
@@ -105,8 +113,8 @@ def _eui64(mac: str) -> int:
     return 0xFE80 << 112 | high << 40 | 0xFFFE << 24 | low
 
 
-def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
-    """What a domU takes on that host. `shared_storage`: the folders that hosts share, where a path is claimed once in all."""
+def claims_of(host: str, domu: DomU, common: tuple[str, ...]) -> Claims:
+    """What a domU takes on that host. `common`: folders that all hosts see, as in Footing; a path in one is claimed once in all."""
     uuid, name, spec = uuid_of(domu), domu.metadata.name, domu.spec
     values: list[Claim] = [
         ("DG1301", name.casefold(), name, ("metadata", "name")),
@@ -133,10 +141,9 @@ def claims_of(host: str, domu: DomU, shared_storage: Iterable[str]) -> Claims:
             declared[key] = (*key, segment, shared, (*path, "ips", place))
         declared.setdefault((128, 6, formed), (128, 6, formed, vif.bridge, False, (*path, "mac")))
         addresses += declared.values()
-    everywhere = tuple(f"{folder}/" for folder in shared_storage)
     for index, disk in enumerate(spec.disks):
         # Read-only ones too: a customer's image under another's name is a leak, not sharing.
-        disk_key = disk.path if disk.path.startswith(everywhere) else f"{host}:{disk.path}"
+        disk_key = disk.path if disk.path.startswith(common) else f"{host}:{disk.path}"
         values.append(("DG1305", disk_key, disk.path, ("spec", "disks", index, "path")))
     vnc = spec.console.vnc
     if vnc is not None:
@@ -161,11 +168,6 @@ def known_claims(claims: Claims, guessed: Guesses) -> Claims:
     if tombstone:
         return Claims(claims.uuid, [claim for claim in values if claim[0] in _OF_TOMBSTONES], [])
     return Claims(claims.uuid, values, addresses)
-
-
-def shared_storage(host: Host | None) -> tuple[str, ...]:
-    """The folders of a host that other hosts see as well."""
-    return () if host is None else tuple(host.spec.images.shared)
 
 
 def ports_of(name: str, kind: str | None) -> tuple[str, ...]:

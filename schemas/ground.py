@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-from schemas.claims import Claimant, claims_of, inherited, known_claims, shared_storage
+from schemas.claims import Claimant, claims_of, inherited, known_claims
 from schemas.diagnostic import Diagnostic
 from schemas.document import address, check_envelope, is_foreign, validated
 from schemas.domu import DomU, Spec
 from schemas.findings import Findings, Found
+from schemas.footing import Footing, footing
 from schemas.host import Host
 from schemas.host_rules import host_rules
 from schemas.layout import Place, place
@@ -51,6 +52,10 @@ class Ground:
     untold: int
 
     @cached_property
+    def _footings(self) -> Mapping[str, Footing]:
+        return {name: footing(host) for name, host in self.hosts.items()}
+
+    @cached_property
     def blamed(self) -> frozenset[str | None]:
         """Files that are wrong for everybody: what is wrong in a profile of these is told there alone."""
         return frozenset(found.file for found, scopes in self.found if "fleet" in scopes)
@@ -63,12 +68,11 @@ class Ground:
             merged, wrong = self._merged(where, tree)
             problems += wrong
             if merged is not None:
-                host = self.hosts.get(merged.host)
-                known = None if merged.host in self.unsure else host
+                below = self._footings.get(merged.host)
+                known = None if merged.host in self.unsure else below
                 problems += check_domu(merged, known, self.by_bridge)
-                claims = known_claims(
-                    claims_of(merged.host, merged.domu, shared_storage(host)), merged.guessed
-                )
+                common = () if below is None else below.common
+                claims = known_claims(claims_of(merged.host, merged.domu, common), merged.guessed)
                 sound = all(problem.severity == "warning" for problem in problems)
                 claimant = Claimant(merged.host, merged.name, claims, merged, sound=sound)
         return claimant, [each for each in problems if each.file == tree.file or each.file not in self.blamed]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
 from schemas.address import Address, address_text, is_link_local, span
 from schemas.claims import eui64_link_local, inherited, ports_of
 from schemas.diagnostic import Diagnostic
-from schemas.domu import Spec, Vif
-from schemas.host import Host
+from schemas.domu import Boot, Spec, Vif
+from schemas.footing import Footing, folders_shown
 from schemas.merged import Merged
 from schemas.rule import Broken, idle
 from schemas.scalars import is_good_vif_name, listed
@@ -26,19 +26,19 @@ _STATE, _PROFILE, _TYPE, _PHASE = (
 _MOVED = ("metadata", "placement", "from")
 
 
-def check_domu(merged: Merged, host: Host | None, networks: Segments) -> Iterator[Diagnostic]:
+def check_domu(merged: Merged, footing: Footing | None, networks: Segments) -> Iterator[Diagnostic]:
     """What is missing after the merge, what contradicts itself, and what refers to nothing.
 
-    Nothing is said about what only follows from a value that is wrong itself: that one is told already. `host` None:
-    nothing is known of it.
+    Nothing is said about what only follows from a value that is wrong itself: that one is told already. `footing` None:
+    nothing is known of its host.
     """
     about = f"domu.{merged.stem}"
-    for each in _rules(merged, host, networks):
+    for each in _rules(merged, footing, networks):
         if not merged.guessed.touch(each.path, *each.given):
             yield inherited(each.told(merged.located(each.path), about), merged.file)
 
 
-def _rules(merged: Merged, host: Host | None, networks: Segments) -> Iterator[Broken]:
+def _rules(merged: Merged, footing: Footing | None, networks: Segments) -> Iterator[Broken]:
     yield from _placement(merged)
     spec = merged.domu.spec
     if spec.state == "absent":
@@ -46,17 +46,16 @@ def _rules(merged: Merged, host: Host | None, networks: Segments) -> Iterator[Br
     yield from _needed(spec)
     yield from _ceilings(spec)
     yield from _devices(spec)
-    if host is not None:
-        yield from _paths(spec, host)
+    if footing is not None:
+        yield from _paths(spec, footing)
     if spec.boot is not None and spec.boot.then is not None:
         yield idle(("spec", "boot", "then"))
     if spec.console.login == "ensure":
         yield idle(("spec", "console", "login"))
-    bridges = None if host is None else {bridge.name: bridge.uplinks for bridge in host.spec.bridges}
     for index, vif in enumerate(spec.vifs):
         path: Path = ("spec", "vifs", index)
-        yield from _vif(path, vif, spec, bridges)
-        if bridges is None or vif.bridge in bridges:  # of a misspelt bridge nobody knows the networks
+        yield from _vif(path, vif, spec, footing)
+        if footing is None or vif.bridge in footing.bridges:  # of a misspelt bridge nobody knows the networks
             yield from _addresses(path, vif, networks.on(vif.bridge))
 
 
@@ -140,39 +139,44 @@ def _has_cdrom(spec: Spec) -> bool:
     )
 
 
-def _paths(spec: Spec, host: Host) -> Iterator[Broken]:
-    images = host.spec.images
-    folders = [*images.roots, *(f"/dev/{group}" for group in images.volume_groups)]
+def _paths(spec: Spec, footing: Footing) -> Iterator[Broken]:
     for index, disk in enumerate(spec.disks):
-        if not _below(disk.path, folders):
-            message = (
-                f"{disk.path} is not under the host's images.roots or volumeGroups (have {listed(folders)})"
-            )
+        if not disk.path.startswith(footing.disks):
+            have = listed(folders_shown(footing.disks))
+            message = f"{disk.path} is not under the host's images.roots or volumeGroups (have {have})"
             yield Broken("DG1204", ("spec", "disks", index, "path"), message)
-    boot = spec.boot
-    if boot is None:
-        return
-    for phase, part in (("install", boot.install), ("run", boot.run)):
-        for name in ("kernel", "ramdisk", "cdrom"):
-            file, path = getattr(part, name, None), ("spec", "boot", phase, name)
-            # What distributions ship for booting guests by themselves is dom0's own, not a customer's.
-            if file is not None and not _below(file, [*images.kernels, "/usr/lib/grub-xen"]):
-                message = f"{file} is not under the host's images.kernels (have {listed(images.kernels)})"
-                yield Broken("DG1204", path, message)
-            elif file is not None and _below(file, images.roots):
-                message = f"{file} is under images.roots, among customers' disks (expected elsewhere under images.kernels)"
-                yield Broken("DG1204", path, message)
+    for path, file in _boot_files(spec.boot):
+        if file is None:
+            continue
+        if not file.startswith(footing.kernels):
+            have = listed(folders_shown(footing.kernels))
+            yield Broken("DG1204", path, f"{file} is not under the host's images.kernels (have {have})")
+        elif file.startswith(footing.images):
+            message = f"{file} is under images.roots, among customers' disks (expected elsewhere under images.kernels)"
+            yield Broken("DG1204", path, message)
 
 
-def _vif(path: Path, vif: Vif, spec: Spec, bridges: Mapping[str, Sequence[str]] | None) -> Iterator[Broken]:
-    """What is wrong with its bridge and its name; `bridges` are the host's with their uplinks, None where nobody knows."""
-    if bridges is not None and vif.bridge not in bridges:
-        yield Broken("DG1203", (*path, "bridge"), f'no bridge "{vif.bridge}" (have {listed(bridges)})')
+def _boot_files(boot: Boot | None) -> Iterator[tuple[Path, str | None]]:
+    if boot is not None and boot.install is not None:
+        install: Path = ("spec", "boot", "install")
+        yield (*install, "kernel"), boot.install.kernel
+        yield (*install, "ramdisk"), boot.install.ramdisk
+        yield (*install, "cdrom"), boot.install.cdrom
+    if boot is not None and boot.run is not None:
+        yield ("spec", "boot", "run", "kernel"), boot.run.kernel
+        yield ("spec", "boot", "run", "ramdisk"), boot.run.ramdisk
+
+
+def _vif(path: Path, vif: Vif, spec: Spec, footing: Footing | None) -> Iterator[Broken]:
+    """What is wrong with its bridge and its name."""
+    if footing is not None and vif.bridge not in footing.bridges:
+        have = listed(footing.bridges)
+        yield Broken("DG1203", (*path, "bridge"), f'no bridge "{vif.bridge}" (have {have})')
     if vif.name is None:
         return
     at = (*path, "name")
     for name in ports_of(vif.name, spec.type):
-        if bridges is not None and (name in bridges or any(name in each for each in bridges.values())):
+        if footing is not None and name in footing.ports:
             message = f'"{name}" is a bridge or an uplink of the host (expected another name)'
             yield Broken("DG1205", at, message, (_TYPE,) if name != vif.name else ())
     if not is_good_vif_name(vif.name):
@@ -225,7 +229,3 @@ def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
         return missing if segment.whole else None
     why = around[0].refusal(address)
     return None if why is None else ("DG1404", why)
-
-
-def _below(path: str, folders: Iterable[str]) -> bool:
-    return path.startswith(tuple([f"{folder}/" for folder in folders]))

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from schemas.address import Address, parse_address
-from schemas.claims import Claimant, check_claims, claims_of, shared_storage
+from schemas.claims import Claimant, check_claims, claims_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU
+from schemas.footing import footing
 from schemas.host import Host
 from schemas.merged import Merged
 from schemas.network import Network
@@ -131,14 +132,14 @@ def _desired(seen: Mapping[str, Any], networks: tuple[Network, ...], name: str) 
     for document, file in documents:
         if file != f"hosts/{name}/domus/{document.metadata.name}.yaml":
             raise ReadError(f"the reader handed over {document.metadata.name!r} as {file!r}")
-    by_bridge, storage = segments(networks), shared_storage(host)
+    by_bridge, below = segments(networks), footing(host)
     claimants = []
     for document, file in documents:
         merged = Merged(name, document, Tree(file, {}))
-        for problem in check_domu(merged, host, by_bridge):
+        for problem in check_domu(merged, below, by_bridge):
             if problem.severity == "error":
                 raise ReadError(f"the reader handed over a broken domU: {problem}")
-        claims = claims_of(name, document, storage)
+        claims = claims_of(name, document, below.common)
         claimants.append(Claimant(name, document.metadata.name, claims, merged))
     for problem, _ in check_claims(claimants):
         raise ReadError(f"the reader handed over contradicting claims: {problem}")
