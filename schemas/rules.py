@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from schemas.address import Address, address_text, is_link_local, span
+from schemas.address import Address, Numbers, address_text, is_link_local, numbers_of
 from schemas.claims import eui64_link_local, inherited, ports_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Boot, Spec, Vif
@@ -32,10 +32,10 @@ def check_domu(merged: Merged, footing: Footing | None, networks: Segments) -> I
     Nothing is said about what only follows from a value that is wrong itself: that one is told already. `footing` None:
     nothing is known of its host.
     """
-    about = f"domu.{merged.stem}"
     for each in _rules(merged, footing, networks):
         if not merged.guessed.touch(each.path, *each.given):
-            yield inherited(each.told(merged.located(each.path), about), merged.file)
+            told = each.told(merged.located(each.path), f"domu.{merged.stem}")
+            yield inherited(told, merged.file)
 
 
 def _rules(merged: Merged, footing: Footing | None, networks: Segments) -> Iterator[Broken]:
@@ -112,7 +112,10 @@ def _devices(spec: Spec) -> Iterator[Broken]:
     """
     wholes: dict[str, str] = {}
     parts: dict[str, str] = {}
-    if _has_cdrom(spec):
+    with_cdrom = _has_cdrom(spec)
+    if len(spec.disks) + with_cdrom < 2:  # noqa: PLR2004  # one device alone, as most have
+        return
+    if with_cdrom:
         wholes["hdc"] = parts["hdc"] = "boot.install.cdrom"
     for index, disk in enumerate(spec.disks):
         letters = disk.vdev.rstrip("0123456789")
@@ -189,11 +192,11 @@ def _vif(path: Path, vif: Vif, spec: Spec, footing: Footing | None) -> Iterator[
 
 def _addresses(path: Path, vif: Vif, segment: Segment) -> Iterator[Broken]:
     bridge = (*path, "bridge")
-    seen: dict[tuple[int, int, int], int] = {}
+    seen: dict[Numbers, int] = {}
     for place, item in enumerate(vif.ips):
         address: Address = getattr(item, "address", item)
-        numbers = (address.version, *span(address))  # the library's own hash takes longer than all of this
-        problem = _placed(address, segment)
+        numbers = numbers_of(address)
+        problem = _placed(address, numbers, segment)
         if problem is not None:
             yield Broken(
                 problem[0], (*path, "ips", place), f"{address_text(address)} {problem[1]}", (bridge,)
@@ -211,7 +214,7 @@ def _addresses(path: Path, vif: Vif, segment: Segment) -> Iterator[Broken]:
             yield Broken("DG1404", (*path, "mac"), message, (bridge,))
 
 
-def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
+def _placed(address: Address, numbers: Numbers, segment: Segment) -> tuple[str, str] | None:
     """What is wrong with where an address lies; link-local ones lie on every segment."""
     if is_link_local(address):
         if address.prefixlen < address.max_prefixlen:
@@ -221,11 +224,12 @@ def _placed(address: Address, segment: Segment) -> tuple[str, str] | None:
             )
         router = segment.router(address)
         return None if router is None else ("DG1404", f"is the gateway of network {router}")
-    around = segment.around(address)
+    around = segment.around(address.prefixlen, numbers)
     if len(around) > 1:
         return None  # the networks overlap: said there
     if not around:
         missing = "DG1401", f"lies in no network of the vif's bridge (have {segment})"
         return missing if segment.whole else None
-    why = around[0].refusal(address)
+    _, first, last = numbers
+    why = around[0].refusal(first, last)
     return None if why is None else ("DG1404", why)

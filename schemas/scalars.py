@@ -274,7 +274,7 @@ def _path(value: object) -> str:
         raise ValueError(
             f"{shown(text)} holds what stands for a secret (expected a path without @domgit-secret:)"
         )
-    if any(part in {".", ".."} for part in text.split("/")):
+    if "/./" in (closed := f"{text}/") or "/../" in closed:
         raise ValueError(f"{shown(text)} is not normalised (expected no '.' or '..')")
     return text
 

@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from schemas.address import Address, address_text, is_link_local, span, within
+from schemas.address import Address, Numbers, address_text, is_link_local, span, within
 from schemas.network import Network
 from schemas.scalars import listed
 
@@ -21,9 +21,8 @@ class Subnet:
     edges: tuple[Range, ...]
     reserved: tuple[Range, ...]
 
-    def refusal(self, address: Address) -> str | None:
-        """Why an address of this network is not for guests."""
-        first, last = span(address)
+    def refusal(self, first: int, last: int) -> str | None:
+        """Why an address of this network is not for guests, by the lowest and the highest number in it."""
         for low, high, why in self.edges:
             if first <= high and low <= last:
                 return f"{'is' if first == last else 'holds'} {why}"
@@ -60,10 +59,10 @@ class Segment:
         """The network whose gateway has that address."""
         return self.gateways.get((address.version, int(address.network_address)))
 
-    def around(self, address: Address) -> list[Subnet]:
-        """The networks that hold all of `address`."""
-        version, length, number = address.version, address.prefixlen, int(address.network_address)
-        bits = address.max_prefixlen
+    def around(self, length: int, numbers: Numbers) -> list[Subnet]:
+        """The networks that hold all of an address with a prefix of that length."""
+        version, number, _ = numbers
+        bits = 32 if version == 4 else 128  # noqa: PLR2004
         return [
             found
             for known, shorter in self.lengths

@@ -23,7 +23,8 @@ class Guesses:
 
     def __or__(self, more: Iterable[Path]) -> Guesses:
         """These and more."""
-        return Guesses((*self.paths, *more))
+        paths = self.paths.union(more)
+        return self if len(paths) == len(self.paths) else Guesses(paths)
 
     def touch(self, *paths: Path) -> bool:
         """Whether one of `paths` is such a place, lies in one, or has one in it."""

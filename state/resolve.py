@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from schemas.address import address_text
+from schemas.address import address_text, numbers_of
 from schemas.claims import uuid_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU as DomUDocument
@@ -47,7 +47,7 @@ def _gateways(domus: Iterable[DomU], networks: Iterable[Network]) -> tuple[tuple
         for domu in domus
         for vif in domu.vifs
         for address in vif.addresses
-        for subnet in by_bridge.on(vif.bridge).around(address)
+        for subnet in by_bridge.on(vif.bridge).around(address.prefixlen, numbers_of(address))
         if subnet.network.spec.gateway is not None
     }
     return tuple(sorted(found, key=lambda each: (each[0], each[1].version, each[1])))
