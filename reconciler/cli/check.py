@@ -11,7 +11,7 @@ from reconciler import FORMAT_VERSION
 from reconciler.cli.options import Target, demand, target, told
 from reconciler.cli.output import Failed, say
 from schemas.diagnostic import Diagnostic
-from state.mirror import local_path
+from state.location import local_path
 from state.run import HostRunner
 from state.spec_child import check_repository
 

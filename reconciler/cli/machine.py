@@ -23,7 +23,7 @@ from reconciler.only_writer import BusyError
 from reconciler.reconcile import DefectError, Dom0
 from reconciler.review import StaleError
 from reconciler.secret import revealed
-from state import mirror
+from state import location
 from state.files import HostFiles
 from state.mirror import Remote, fetch
 from state.reach import HostProber
@@ -64,7 +64,7 @@ def read_target(where: Target, *, fresh: bool = False, applied: str | None = Non
         ReadError: it cannot be read, or has no such host.
     """
     runner, url = HostRunner(), where.repository or ""
-    folder = mirror.local_path(url)
+    folder = location.local_path(url)
     if folder is None:
         folder = str(where.config.paths.mirror)
         if fresh:
@@ -109,7 +109,7 @@ def local_path(where: Target) -> str:
         Failed: the repository's URL is of no kind that is used.
     """
     with told():
-        return mirror.local_path(where.repository or "") or str(where.config.paths.mirror)
+        return location.local_path(where.repository or "") or str(where.config.paths.mirror)
 
 
 def dom0(config: Config, repository: str | None = None) -> Dom0:
@@ -122,7 +122,7 @@ def dom0(config: Config, repository: str | None = None) -> Dom0:
         raise Failed("this needs root: it reads xl, xenstore and nftables of this dom0")
     secrets, runner = config.paths.secrets, HostRunner(TOOL_LIMIT_BYTES)
     with told():
-        server = None if repository is None else mirror.server(repository)
+        server = None if repository is None else location.server(repository)
     return Dom0(
         runner=runner,
         files=HostFiles(),

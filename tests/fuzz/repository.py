@@ -26,7 +26,7 @@ from schemas.layout import Place, place, shown_path
 from schemas.network import Network
 from schemas.scalars import Plain
 from schemas.tree import Tree
-from state import git_objects, mirror
+from state import git_objects, location, mirror
 from state.checked import Memory
 from state.desired import Desired
 from state.git_objects import Commit, GitError
@@ -350,9 +350,9 @@ _URLS = (
 
 
 def _url(data: bytes) -> object:
-    folder = mirror.local_path(data.decode("utf-8", "surrogateescape"))
+    folder = location.local_path(data.decode("utf-8", "surrogateescape"))
     demand(folder is None or "\0" not in folder, "a path that no kernel takes")
-    server = mirror.server(data.decode("utf-8", "surrogateescape"))
+    server = location.server(data.decode("utf-8", "surrogateescape"))
     demand((server is None) == (folder is not None), "fetched from nowhere, or read in place from a server")
     return folder
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from state.mirror import Fetched, Remote, fetch, local_path
+from state.location import local_path
+from state.mirror import Fetched, Remote, fetch
 from state.run import HostRunner, ReadError
 from state.source import read_repository
 from tests.unit.fleets import domu

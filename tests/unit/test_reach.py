@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from state import frames
-from state.mirror import server
+from state.location import server
 from state.reach import HostProber, Neighbour, Server, parse_ahosts, resolve_name
 from state.routes import DEFAULTS, Route, parse_defaults, parse_way, read_defaults, read_way
 from state.run import ReadError
