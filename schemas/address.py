@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from schemas.scalars import plain_text, shown
+from schemas.scalars import plain_text
+from schemas.shown import shown
 
 Address = IPv4Network | IPv6Network
 Numbers = tuple[int, int, int]  # an IP version, the lowest and the highest address

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from schemas.diagnostic import PROBLEMS_LIMIT, Diagnostic
 from schemas.layout import KINDS, Place
 from schemas.model import API_VERSION, Made
-from schemas.scalars import SHOWN_LIMIT, shown
+from schemas.shown import SHOWN_LIMIT, shown
 from schemas.stand_ins import STAND_INS
 from schemas.tree import NO_GUESSES, Guesses, Path, Tree, field
 

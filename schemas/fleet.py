@@ -15,12 +15,6 @@ from schemas.layout import Place
 from schemas.network import Network
 from schemas.tree import Tree
 
-FILE_COUNT_LIMIT = 200_000
-BYTES_LIMIT = 256 * 10**6
-TOO_MANY = Diagnostic(
-    None, None, None, "DG1505", "too many files or bytes (expected at most 200,000 files, 256 MB)"
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Fleet:

@@ -22,8 +22,8 @@ from schemas.network_rules import network_rules
 from schemas.profile import Profile, completed, forbidden_paths, with_stand_ins
 from schemas.rule import told
 from schemas.rules import check_domu
-from schemas.scalars import listed
 from schemas.segments import Segments, segments
+from schemas.shown import listed
 from schemas.tree import NO_GUESSES, Guesses, Path, Tree, bringer, dotted, merge
 
 # What DomUs refer to in their host.

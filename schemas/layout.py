@@ -7,11 +7,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from schemas.diagnostic import Diagnostic
-from schemas.scalars import shown
+from schemas.shown import shown
 
 Kind = Literal["Host", "DomU", "Network", "Profile"]
 KINDS: tuple[Kind, ...] = ("Host", "DomU", "Network", "Profile")
 FOLDERS = ("hosts", "networks", "profiles")
+FILE_LIMIT_BYTES = 64 * 1000
+FILE_COUNT_LIMIT = 200_000
+BYTES_LIMIT = 256 * 10**6
+TOO_MANY = Diagnostic(
+    None, None, None, "DG1505", "too many files or bytes (expected at most 200,000 files, 256 MB)"
+)
 PATH_LIMIT = 400  # characters; the longest that means something has 63 for the host and 255 for the file
 _HOST_FOLDER = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 EXPECTED = (

@@ -12,8 +12,9 @@ from schemas.domu import Boot, Spec, Vif
 from schemas.footing import Footing, folders_shown
 from schemas.merged import Merged
 from schemas.rule import Broken, idle
-from schemas.scalars import is_good_vif_name, listed
+from schemas.scalars import is_good_vif_name
 from schemas.segments import Segment, Segments
+from schemas.shown import listed
 from schemas.tree import Path, field
 
 TWIN_NAME_LIMIT = 11  # 15 characters name an interface, and "-emu" takes four

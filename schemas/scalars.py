@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import re
 import uuid as uuids
-from collections.abc import Iterable
-from itertools import islice
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
+
+from schemas.shown import shown
 
 KIB, MIB, GIB, TIB = 1024, 1024**2, 1024**3, 1024**4
 _SIZE_UNITS = {
@@ -70,25 +70,6 @@ def plain_text(value: object) -> str:
     if not isinstance(value, str):
         raise ValueError(f"{shown(value)} is no text (expected one)")  # noqa: TRY004  # pydantic collects ValueErrors, not TypeErrors
     return str(value)
-
-
-SHOWN_LIMIT = 60
-_LISTED = 5
-
-
-def shown(value: object) -> str:
-    """A value as error messages quote it: one line of ASCII, cut where it is long."""
-    if isinstance(value, str):
-        # A letter that only looks like another is to be seen.
-        return ascii(str(value[:SHOWN_LIMIT])) + "..." * (len(value) > SHOWN_LIMIT)
-    return "a map" if isinstance(value, dict) else "a list" if isinstance(value, list) else repr(value)
-
-
-def listed(names: Iterable[str]) -> str:
-    """The first few of what there is, for messages: a repository may have thousands of them."""
-    first = tuple(islice(names := iter(names), _LISTED))
-    more = sum(1 for _ in names)
-    return (", ".join(first) or "none") + (f" and {more} more" if more else "")
 
 
 def matching(pattern: str, expected: str) -> BeforeValidator:

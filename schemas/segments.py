@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from schemas.address import Address, Numbers, address_text, is_link_local, span, within
 from schemas.network import Network
-from schemas.scalars import listed
+from schemas.shown import listed
 
 Range = tuple[int, int, str]  # lowest, highest, why no guest gets them
 

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from schemas.diagnostic import Diagnostic
-from schemas.scalars import SHOWN_LIMIT, shown
+from schemas.shown import SHOWN_LIMIT, shown
 
 Path = tuple[str | int, ...]
 Places = Mapping[Path, tuple[int, int]]

@@ -11,10 +11,8 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import schemas
 from schemas.claims import Claimant, Claims, Source
 from schemas.layout import Place
 from schemas.tree import Path as TreePath
@@ -108,17 +106,3 @@ class Memory:
             text,
         )
         return hashlib.sha256(repr(ingredients).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def rules() -> str:
-    """A digest of the code that checks. Reads it: the child asks before it gives up the right to."""
-    here = Path(__file__).parent
-    sources = [
-        *sorted(Path(schemas.__file__).parent.glob("*.py")),
-        here / "yaml_reader.py",
-        here / "checked.py",
-    ]
-    digest = hashlib.sha256()
-    for path in sources:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()

@@ -16,8 +16,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from state.git_objects import COMMIT_ID, GitError, run_git
-from state.spec_reader import confine
+from state.commit import GitError
+from state.confined import confine
+from state.git_objects import COMMIT_ID, run_git
 
 # Texts of 10,000 VPSs with years of history pack into far less; a bomb stops here, not when the disk is full.
 PACK_LIMIT_BYTES = 1024**3

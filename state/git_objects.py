@@ -12,16 +12,14 @@ import re
 import threading
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import git
 
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT, TOO_MANY
-from schemas.layout import FOLDERS, shown_path
-from state.yaml_reader import FILE_LIMIT_BYTES
+from schemas.layout import BYTES_LIMIT, FILE_COUNT_LIMIT, FILE_LIMIT_BYTES, FOLDERS, TOO_MANY, shown_path
+from state.commit import Commit, GitError, Listing
 
 # A branch, a tag, a commit id, or one of their ancestors (`main~2`); never a search or the reflog.
 REVISION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}([~^][0-9]{0,4}){0,4}", re.ASCII)
@@ -47,22 +45,6 @@ _LISTING_LIMIT_BYTES = FILE_COUNT_LIMIT * 150
 _OBJECT_LIMIT_BYTES = 10**6
 
 
-class GitError(Exception):
-    """The repository cannot be read, or the revision does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """Where a reading comes from."""
-
-    revision: str
-    parents: tuple[str, ...] = ()
-    author: str = ""
-    committer: str = ""
-    committed_at: str = ""
-    subject: str = ""
-
-
 def git_folder(repository: str) -> str:
     """The folder with the objects: the repository itself when it is bare.
 
@@ -79,16 +61,6 @@ def git_folder(repository: str) -> str:
     if (root / "HEAD").is_file() and (root / "objects").is_dir():
         return str(root)
     raise GitError(f"{repository}: not a git repository")
-
-
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """A commit, the ids of its specification files by path, their sizes by id, and what cannot be one."""
-
-    commit: Commit
-    blobs: Mapping[str, str]
-    sizes: Mapping[str, int]
-    problems: tuple[Diagnostic, ...]
 
 
 def list_commit(repository: str, revision: str) -> Listing:

@@ -9,9 +9,8 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from schemas.diagnostic import Diagnostic
-from schemas.fleet import BYTES_LIMIT, FILE_COUNT_LIMIT, TOO_MANY
-from schemas.layout import FOLDERS, shown_path
-from state.yaml_reader import FILE_LIMIT_BYTES
+from schemas.layout import BYTES_LIMIT, FILE_COUNT_LIMIT, FILE_LIMIT_BYTES, FOLDERS, TOO_MANY, shown_path
+from state.commit import ChangedError
 
 # hosts/HOST/domus is the deepest folder that means something; this bounds the recursion.
 FOLDER_DEPTH = 3
@@ -20,10 +19,6 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 class _TooManyError(Exception):
     """There are more files or bytes than any repository has."""
-
-
-class ChangedError(Exception):
-    """A file is another than it was a moment ago."""
 
 
 # So much is kept in memory from the first reading; what comes behind it is read again when it is wanted, and must be the

@@ -26,10 +26,11 @@ from yaml.events import (
 )
 
 from schemas.diagnostic import PROBLEMS_LIMIT, Diagnostic
-from schemas.scalars import Plain, shown
+from schemas.layout import FILE_LIMIT_BYTES
+from schemas.scalars import Plain
+from schemas.shown import shown
 from schemas.tree import Path, Places, Tree, field
 
-FILE_LIMIT_BYTES = 64 * 1000
 DEPTH_LIMIT = 32
 # Texts of a few bytes become objects of a hundred: 200 files of nothing but `~,` would take all the memory that the
 # child may have. A network with 4,000 reserved addresses is fine.

@@ -22,22 +22,22 @@ from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU
 from schemas.fleet import check_fleet, view
 from schemas.host import Host
-from schemas.layout import Place, place, shown_path
+from schemas.layout import FILE_LIMIT_BYTES, Place, place, shown_path
 from schemas.network import Network
 from schemas.scalars import Plain
 from schemas.tree import Tree
 from state import git_objects, location, mirror
 from state.checked import Memory
+from state.commit import Commit, GitError
 from state.desired import Desired
-from state.git_objects import Commit, GitError
 from state.mirror import Fetched, Remote
 from state.nft import Features
+from state.reading import read
 from state.resolve import resolve
 from state.run import Completed, ReadError
 from state.source import Reading, read_repository
 from state.spec_child import Request
-from state.spec_reader import read
-from state.yaml_reader import DEPTH_LIMIT, FILE_LIMIT_BYTES, read_yaml
+from state.yaml_reader import DEPTH_LIMIT, read_yaml
 from tests.fuzz.conform import conforms
 from tests.fuzz.target import Target, demand, fixed
 from tests.unit.fleets import documents as documents_of
@@ -220,7 +220,7 @@ def _answers() -> tuple[bytes, ...]:
     """What the reader hands over for a few repositories."""
     chosen = ("good_every_field", "good_crlf_and_comments", "duplicate_key", "claim_address_twice")
     return tuple(
-        json.dumps(read(Request(str(CASES / name), "WORKTREE", who, learn=True), "", "")).encode()
+        json.dumps(read(Request(str(CASES / name), "WORKTREE", who, learn=True), None, "", "")).encode()
         for name in chosen
         for who in ("dom0-a", None)
     )

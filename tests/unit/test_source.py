@@ -346,7 +346,7 @@ def test_a_repository_is_read_whoever_owns_it(repository: Repository, owner: int
 def test_the_child_is_never_root_and_at_most_reads_everything(keep: bool, capabilities: int) -> None:
     """Capability 2 is CAP_DAC_READ_SEARCH; kept only where root owns the repository, so that nobody may read it."""
     program = (
-        f"from state.spec_reader import confine; confine(keep_capabilities={keep}); "
+        f"from state.confined import confine; confine(keep_capabilities={keep}); "
         "print(open('/proc/self/status').read())"
     )
     argv = [*as_user(12345, 12345), sys.executable, "-P", "-c", program]

@@ -12,8 +12,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.layout import FILE_LIMIT_BYTES
 from schemas.scalars import Plain
-from state.yaml_reader import DEPTH_LIMIT, FILE_LIMIT_BYTES, read_yaml
+from state.yaml_reader import DEPTH_LIMIT, read_yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 
