@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import pickle
 import signal
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
@@ -99,7 +100,8 @@ def _serve(repository: str, questions: BinaryIO, answers: BinaryIO, *, keep_capa
             answers.flush()
     except (EOFError, BrokenPipeError):
         os._exit(0)
-    finally:
+    except BaseException:  # noqa: BLE001  # a fork must never go on as if it were its parent
+        traceback.print_exc()
         os._exit(1)
 
 

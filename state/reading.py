@@ -22,7 +22,7 @@ from state.checked import Memory, Record, claimant, record
 from state.commit import Commit, GitError
 from state.git_apart import Batch, GitApart, in_batches
 from state.processes import shared_out
-from state.spec_child import Request
+from state.request import Request
 from state.worktree import Worktree
 from state.yaml_reader import read_yaml
 

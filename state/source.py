@@ -19,9 +19,10 @@ from schemas.rules import check_domu
 from schemas.segments import segments
 from schemas.tree import Tree
 from state.desired import Desired
+from state.request import Request
 from state.resolve import resolve
 from state.run import ReadError, Runner
-from state.spec_child import Request, ask, diagnostics, text, texts, verdict
+from state.spec_child import ask, diagnostics, text, texts, verdict
 
 
 @dataclass(frozen=True, slots=True)

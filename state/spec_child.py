@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.diagnostic import Diagnostic
+from state.request import Request
 from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
 
 READ_TIMEOUT_S = 120.0
@@ -40,20 +41,6 @@ _GIT_CONFIGURATION = {
     "gpg.program": "/bin/false",
     "gpg.ssh.program": "/bin/false",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is wanted of a repository. `applied`: a commit that was read before; the answer says whether this one descends from it.
-
-    `learn`: the answer is to say what the next reading need not look at again.
-    """
-
-    repository: str
-    revision: str | None
-    host: str | None = None
-    applied: str | None = None
-    learn: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from state.commit import ChangedError, GitError
 from state.confined import MEMORY_LIMIT_BYTES, confine
 from state.git_apart import GitApart
-from state.spec_child import Request
+from state.request import Request
 
 
 def main() -> None:

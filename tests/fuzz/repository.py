@@ -33,10 +33,10 @@ from state.desired import Desired
 from state.mirror import Fetched, Remote
 from state.nft import Features
 from state.reading import read
+from state.request import Request
 from state.resolve import resolve
 from state.run import Completed, ReadError
 from state.source import Reading, read_repository
-from state.spec_child import Request
 from state.yaml_reader import DEPTH_LIMIT, read_yaml
 from tests.fuzz.conform import conforms
 from tests.fuzz.target import Target, demand, fixed
