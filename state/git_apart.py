@@ -5,6 +5,7 @@ A fork of the unprivileged child, as confined as that one. Runs there only.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pickle
 import signal
@@ -18,7 +19,9 @@ from state.confined import confine
 
 T = TypeVar("T")
 Batch = list[tuple[str, bytes]]  # files with their contents, some megabytes of them
-_BATCH_BYTES = 32 * 10**6  # 10,000 domUs are a fifth of it
+# The first one is there soon, so that nobody waits until all are read; the later ones are larger, since each costs a fork.
+_FIRST_BATCH_BYTES, _LAST_BATCH_BYTES = 10**6, 32 * 10**6
+_PIPE_BYTES = 2**20  # as much as anybody may ask for (pipe(7))
 
 
 class GitApart:
@@ -73,6 +76,7 @@ class GitApart:
 
 def _pipe() -> tuple[BinaryIO, BinaryIO]:
     read_end, write_end = os.pipe()
+    fcntl.fcntl(write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     return os.fdopen(read_end, "rb"), os.fdopen(write_end, "wb")
 
 
@@ -141,7 +145,7 @@ class _Served:
     def contents(self, files: Iterable[str]) -> Iterator[Batch]:
         ids, sizes = self._listing.blobs, self._listing.sizes
         for batch in _batches(files, lambda file: sizes[ids[file]]):
-            blobs = self._git.read_blobs(self._repository, {ids[file] for file in batch})
+            blobs = self._git.read_blobs(self._repository, {ids[file]: sizes[ids[file]] for file in batch})
             yield [(file, blobs[ids[file]]) for file in batch]
 
     def descends(self, old: str, new: str) -> Iterator[bool | None]:
@@ -156,12 +160,12 @@ def in_batches(files: Iterable[tuple[str, bytes]]) -> Iterator[Batch]:
 def _batches(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
     """The items in their order, in lists of at most so many bytes and one item."""
     batch: list[T] = []
-    total = 0
+    total, limit = 0, _FIRST_BATCH_BYTES
     for item in items:
         batch.append(item)
         total += size(item)
-        if total > _BATCH_BYTES:
+        if total > limit:
             yield batch
-            batch, total = [], 0
+            batch, total, limit = [], 0, min(2 * limit, _LAST_BATCH_BYTES)
     if batch:
         yield batch

@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -75,11 +75,11 @@ def list_commit(repository: str, revision: str) -> Listing:
         return _listing(repo, revision)
 
 
-def read_blobs(repository: str, blobs: Collection[str]) -> Mapping[str, bytes]:
-    """The contents by id, through one process.
+def read_blobs(repository: str, blobs: Mapping[str, int]) -> Mapping[str, bytes]:
+    """The contents by id, through one process; `blobs` are the sizes by id.
 
     Raises:
-        GitError: one of them is missing, or no blob.
+        GitError: one of them is missing, no blob, or of another size.
     """
     if not blobs:
         return {}
@@ -256,19 +256,19 @@ def _oddity(entry: re.Match[bytes], *, twice: bool, astray: bool) -> str | None:
     return None
 
 
-def _blobs(repo: git.Repo, blobs: Collection[str]) -> Mapping[str, bytes]:
+def _blobs(repo: git.Repo, blobs: Mapping[str, int]) -> Mapping[str, bytes]:
     answer = _answer(repo, blobs, "--batch", "--buffer")
     contents = {}
     position = 0
-    for blob in blobs:
-        header = _BLOB_HEADER.match(answer, position)
-        if header is None or header["sha"].decode() != blob:
+    for blob, size in blobs.items():
+        header = f"{blob} blob {size}\n".encode()
+        if not answer.startswith(header, position):
             raise GitError(f"git cat-file: {answer[position : position + 100]!r} instead of {blob}")
-        end = header.end() + int(header["size"])
-        if answer[end : end + 1] != b"\n":
+        begin = position + len(header)
+        position = begin + size + 1
+        if answer[position - 1 : position] != b"\n":
             raise GitError(f"git cat-file: {blob} was cut, or is followed by something else")
-        contents[blob] = answer[header.end() : end]
-        position = end + 1
+        contents[blob] = answer[begin : position - 1]
     return contents
 
 

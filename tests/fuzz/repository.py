@@ -318,7 +318,7 @@ _BLOBS = b"%s blob 5\nhello\n%s blob 0\n\n" % (_SHA.encode(), _SHA[::-1].encode(
 
 
 def _blobs(data: bytes) -> object:
-    contents = git_objects._blobs(_git(cat_file=data), [_SHA, _SHA[::-1]])
+    contents = git_objects._blobs(_git(cat_file=data), {_SHA: 5, _SHA[::-1]: 0})
     conforms(contents, Mapping[str, bytes])
     demand(set(contents) == {_SHA, _SHA[::-1]}, "other objects than were asked for")
     return contents
