@@ -111,6 +111,7 @@ def _ordinary(file: str, text: str) -> dict[str, Any] | None:  # noqa: C901, PLR
     stack: list[Any] = []
     container: Any = root
     key: str | None = None
+    wants_key = False
     try:
         following()  # the stream's start
         if type(following()) is not DocumentStartEvent:
@@ -118,13 +119,12 @@ def _ordinary(file: str, text: str) -> dict[str, Any] | None:  # noqa: C901, PLR
         while True:
             event = following()
             kind = type(event)
-            wants_key = key is None and type(container) is dict
             if kind is ScalarEvent:
                 value = event.value
                 if wants_key:
                     if value in container or value in _NULLS:
                         return None
-                    key = value
+                    key, wants_key = value, False
                     continue
                 if not event.style:
                     if value in _NULLS:
@@ -132,6 +132,7 @@ def _ordinary(file: str, text: str) -> dict[str, Any] | None:  # noqa: C901, PLR
                     value = Plain(value)
             elif kind is MappingEndEvent or kind is SequenceEndEvent:
                 container, key = stack.pop(), None
+                wants_key = type(container) is dict
                 continue
             elif kind is DocumentEndEvent:
                 break
@@ -142,10 +143,10 @@ def _ordinary(file: str, text: str) -> dict[str, Any] | None:  # noqa: C901, PLR
             if key is None:
                 container.append(value)
             else:
-                container[key], key = value, None
+                container[key], key, wants_key = value, None, True
             if kind is not ScalarEvent:
                 stack.append(container)
-                container = value
+                container, wants_key = value, kind is MappingStartEvent
         whole = type(following()) is StreamEndEvent  # and no second document
     except yaml.YAMLError as exc:
         raise _no_yaml(file, exc) from None
