@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
 from typing import NamedTuple, Protocol
 
-from schemas.address import Address, address_text, is_link_local
+from schemas.address import BITS, Address, address_text, is_link_local
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.tree import Guesses, Path, Tree
@@ -24,7 +24,6 @@ _NOUNS = {
     "DG1307": "vif name",
 }
 _OF_TOMBSTONES = frozenset({"DG1301", "DG1302"})
-_WHOLE = {4: 32, 6: 128}  # the prefix length of a single address
 # (code, what is compared, what is shown, where it stands)
 Claim = tuple[str, str, str, Path]
 # (prefix length, IP version, network as a number, segment, shared, where it stands). Link-local addresses are a
@@ -240,7 +239,7 @@ def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
     single = {
         (version, number, segment)
         for (length, version, number, segment, *_), _ in wanted
-        if length == _WHOLE[version]
+        if length == BITS[version]
     }
     if len(single) == len(wanted):  # no prefix among them, and no address twice
         return
@@ -250,7 +249,7 @@ def _address_conflicts(claimants: Iterable[Claimant]) -> Iterator[Conflict]:
         if length not in lengths[version]:
             lengths[version].append(length)
         mine = (claimant, path, shared)
-        bits = _WHOLE[version]
+        bits = BITS[version]
         for around in lengths[version]:
             for holder in held.get((version, around, number >> (bits - around), segment), ()):
                 if not _together(mine, holder):

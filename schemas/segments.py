@@ -6,7 +6,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from schemas.address import Address, Numbers, address_text, is_link_local, span, within
+from schemas.address import BITS, Address, Numbers, address_text, is_link_local, span, within
 from schemas.network import Network
 from schemas.shown import listed
 
@@ -62,7 +62,7 @@ class Segment:
     def around(self, length: int, numbers: Numbers) -> list[Subnet]:
         """The networks that hold all of an address with a prefix of that length."""
         version, number, _ = numbers
-        bits = 32 if version == 4 else 128  # noqa: PLR2004
+        bits = BITS[version]
         return [
             found
             for known, shorter in self.lengths

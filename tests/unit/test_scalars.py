@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+import re
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Annotated, Any
 
 import pytest
@@ -212,6 +213,44 @@ def test_every_address_is_read_the_same_in_every_spelling_or_refused_in_all(
 )  # fmt: skip
 def test_what_is_no_address_of_a_guest_is_refused(text: str) -> None:
     assert refused("Ip", text)
+
+
+def _as_the_library_reads(text: str) -> object:
+    if re.fullmatch(r"[0-9A-Fa-f.:]{2,45}(/(0|[1-9][0-9]{0,2}))?", text, re.ASCII) is None:
+        return None
+    try:
+        network = ip_network(text)
+    except ValueError:
+        return None
+    mapped = isinstance(network, IPv6Network) and network.network_address.ipv4_mapped is not None
+    return None if mapped else network
+
+
+_HEXTETS = st.one_of(st.from_regex(r"[0-9a-fA-F]{0,5}", fullmatch=True), st.integers(0, 300).map(str))
+
+
+@given(
+    st.one_of(
+        st.lists(
+            st.one_of(st.integers(0, 300).map(str), st.sampled_from(["01", "00", ""])), min_size=3, max_size=5
+        ).map(".".join),
+        st.lists(_HEXTETS, min_size=2, max_size=10).map(":".join),
+        st.builds(
+            "{}{}".format,
+            st.sampled_from(["::ffff:", "::", "1:2:3:4:5:6:", "1::", ":"]),
+            st.ip_addresses(v=4),
+        ),
+        st.ip_addresses().map(str),
+    ),
+    st.one_of(st.just(""), st.integers(0, 130).map("/{}".format)),
+)
+def test_an_address_is_one_exactly_when_the_library_says_so(head: str, length: str) -> None:
+    try:
+        read: object = address._network(f"{head}{length}")
+    except ValueError:
+        read = None
+
+    assert read == _as_the_library_reads(f"{head}{length}")
 
 
 def test_a_display_listens_on_one_address_of_dom0() -> None:
