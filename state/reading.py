@@ -91,8 +91,8 @@ class _Committed:
         return self._git.answer()
 
 
-def read(request: Request, git: GitApart | None, remembered: str, checked_by: str) -> Mapping[str, Any]:
-    """The answer: source, diagnostics, and the view of the host when one is asked for.
+class Checked:
+    """A repository, read and checked. Whoever ends soon keeps it: to free a fleet takes as long as to check some hundreds.
 
     `git` was asked to list the commit, then for the ground, and for the domUs where nothing is remembered; None for
     WORKTREE. `checked_by` names the rules that are applied.
@@ -101,36 +101,46 @@ def read(request: Request, git: GitApart | None, remembered: str, checked_by: st
         GitError: the repository or the revision cannot be read.
         ChangedError: somebody writes in the worktree.
     """
-    files: Files = _Checkout(request.repository) if git is None else _Committed(git, ahead=not remembered)
-    places = places_of([*files.ids, *(each.file for each in files.problems if each.file)])
-    trees, found = _trees(files.ground())
-    ground = check_ground(places, trees, [*files.problems, *found])
-    memory = Memory(remembered, files.ids, places, f"{checked_by} {request.host}")
-    fleet, fresh, records = _fleet(ground, files, memory, request.host)
-    commit = files.commit
-    descended = None
-    if git is not None and request.applied is not None:
-        git.ask("descends", request.applied, commit.revision)
-        (descended,) = git.answer()
-    return {
-        "source": {
-            "revision": commit.revision,
-            "parents": commit.parents,
-            "author": commit.author,
-            "committer": commit.committer,
-            "committed_at": commit.committed_at,
-            "subject": commit.subject,
-            "descends": descended,
-        },
-        "files": len(files.ids),
-        "hosts": sorted(fleet.hosts),
-        "valid": fleet.valid,
-        "diagnostics": _bounded(fleet.diagnostics, fleet.untold),
-        "view": None if request.host is None else _view(fleet, request.host),
-        "taken": _taken(fleet, trees) if git is None else None,
-        "learnt": memory.lines(fresh) if request.learn else [],
-        "outdated": memory.outdated(records) if request.learn else [],
-    }
+
+    def __init__(self, request: Request, git: GitApart | None, remembered: str, checked_by: str) -> None:
+        self._request, self._git = request, git
+        files: Files = _Checkout(request.repository) if git is None else _Committed(git, ahead=not remembered)
+        places = places_of([*files.ids, *(each.file for each in files.problems if each.file)])
+        self._files = files
+        self._trees, found = _trees(files.ground())
+        ground = check_ground(places, self._trees, [*files.problems, *found])
+        self._memory = Memory(remembered, files.ids, places, f"{checked_by} {request.host}")
+        self._fleet, self._fresh, self._records = _fleet(ground, files, self._memory, request.host)
+
+    def answer(self) -> Mapping[str, Any]:
+        """Source, diagnostics, and the view of the host when one was asked for."""
+        request, fleet, commit = self._request, self._fleet, self._files.commit
+        return {
+            "source": {
+                "revision": commit.revision,
+                "parents": commit.parents,
+                "author": commit.author,
+                "committer": commit.committer,
+                "committed_at": commit.committed_at,
+                "subject": commit.subject,
+                "descends": self._descends(),
+            },
+            "files": len(self._files.ids),
+            "hosts": sorted(fleet.hosts),
+            "valid": fleet.valid,
+            "diagnostics": _bounded(fleet.diagnostics, fleet.untold),
+            "view": None if request.host is None else _view(fleet, request.host),
+            "taken": _taken(fleet, self._trees) if self._git is None else None,
+            "learnt": self._memory.lines(self._fresh) if request.learn else [],
+            "outdated": self._memory.outdated(self._records) if request.learn else [],
+        }
+
+    def _descends(self) -> bool | None:
+        if self._git is None or self._request.applied is None:
+            return None
+        self._git.ask("descends", self._request.applied, self._files.commit.revision)
+        (descended,) = self._git.answer()
+        return bool(descended) if descended is not None else None
 
 
 def _kind(where: object) -> str | None:
@@ -157,7 +167,7 @@ def _fleet(
     trees, problems = _trees(files.contents([file for file, given in made.items() if not given]))
     problems += unread
     again = _Again(ground, files, domus)
-    known = [claimant(file, given, again) for file, given in records.items()]
+    known = (claimant(file, given, again) for file, given in records.items())
     return completed_fleet(ground, trees, problems, known), fresh, records
 
 

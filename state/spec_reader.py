@@ -32,12 +32,13 @@ def main() -> None:
         git.ask("ground")
         if not remembered:
             git.ask("domus")
-    from state.reading import read  # noqa: PLC0415  # the models, while git is at work
+    from state.reading import Checked  # noqa: PLC0415  # the models, while git is at work
 
     checked_by = _rules()
     confine(keep_capabilities=keep_capabilities)
     try:
-        answer = read(request, git, remembered, checked_by)
+        checked = Checked(request, git, remembered, checked_by)
+        answer = checked.answer()
     except (GitError, ChangedError) as exc:
         answer = {"error": str(exc)}
     except MemoryError:

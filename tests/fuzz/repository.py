@@ -32,7 +32,7 @@ from state.commit import Commit, GitError
 from state.desired import Desired
 from state.mirror import Fetched, Remote
 from state.nft import Features
-from state.reading import read
+from state.reading import Checked
 from state.request import Request
 from state.resolve import resolve
 from state.run import Completed, ReadError
@@ -220,7 +220,9 @@ def _answers() -> tuple[bytes, ...]:
     """What the reader hands over for a few repositories."""
     chosen = ("good_every_field", "good_crlf_and_comments", "duplicate_key", "claim_address_twice")
     return tuple(
-        json.dumps(read(Request(str(CASES / name), "WORKTREE", who, learn=True), None, "", "")).encode()
+        json.dumps(
+            Checked(Request(str(CASES / name), "WORKTREE", who, learn=True), None, "", "").answer()
+        ).encode()
         for name in chosen
         for who in ("dom0-a", None)
     )
