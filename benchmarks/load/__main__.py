@@ -6,6 +6,7 @@ Every comparison alternates in one run. `--rounds` is how often.
 from __future__ import annotations
 
 import argparse
+import compileall
 import json
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from state.run import HostRunner
 from state.source import read_repository
 
 SMALL, LARGE = 1_000, 10_000
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def main() -> None:
@@ -31,6 +33,12 @@ def main() -> None:
     if options.inside:
         print(json.dumps(planning(options.rounds)))
         return
+    for package in (
+        "schemas",
+        "state",
+        "reconciler",
+    ):  # as the package installs them; also under PYTHONDONTWRITEBYTECODE
+        compileall.compile_dir(ROOT / package, quiet=1)
     with tempfile.TemporaryDirectory() as folder:
         small, large = Path(folder) / "small.git", Path(folder) / "large.git"
         fleet.make_repository(small, SMALL)
