@@ -42,7 +42,7 @@ def blocked_claims(changes: Iterable[Change], situation: Situation, found: Scope
         changes = [
             _blocked(change, {uuid: why for uuid, (_, why) in conflicts.items()}) for change in changes
         ]
-        said = {change.uuid for change in changes if change.reason in REFUSALS}
+        said = {change.uuid for change in changes if change.reason in REFUSALS and change.layer != ("file",)}
         changes += [
             refusal(domu, ("update",), "claim_conflict", why)
             for uuid, (domu, why) in conflicts.items()

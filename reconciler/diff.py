@@ -21,8 +21,8 @@ from reconciler.plan import FINDINGS, Change, Note, Phase, Plan
 from reconciler.policy import Policy, apply_policy
 from reconciler.scope import Scope, Situation, scope
 from reconciler.step import RemoveFile
+from reconciler.whole import refused_whole, staged_whole, taken_back, unguarded
 from state.desired import DomU
-from state.nft import LoadedTable
 
 
 def make_plan(situation: Situation, policy: Policy) -> Plan:
@@ -38,9 +38,9 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     sight = see(situation)
     changes = refused_dark(changes, situation, found, sight)
     changes = blocked_claims(changes, situation, found)
-    changes = _staged_whole(_whole(apply_policy(changes, situation, policy)), situation)
+    changes = [*apply_policy(changes, situation, policy)]
     remaining = _remaining(found, changes, situation)
-    changes = blocked_claims(changes, situation, remaining)
+    changes = staged_whole(refused_whole(blocked_claims(changes, situation, remaining)), situation)
     guarded = without_refused(remaining, changes, situation)
     expected = _expected(guarded, changes, situation)
     guarded = replace(guarded, wanted=tuple(each for each in guarded.wanted if each.uuid not in expected))
@@ -49,7 +49,8 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     held = _held(situation, changes)
     guard = [*_not_again(diff_guard(cleared, guarded, held), situation, policy)]
     judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
-    changes = _unguarded([*changes, *judged], situation.observed.guard)
+    changes = unguarded([*changes, *judged], situation.observed.guard)
+    changes += apply_policy([*taken_back(changes)], situation, policy)
     if sight is not None:
         bound = make_guard(cleared, (*guarded.wanted, *guarded.retained), held)
         guard += diff_foreign(situation, bound, changes, sight)
@@ -115,8 +116,7 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
             yield from diff_old_file(domu, observed, life.owned.name)
         yield from diff_templates(domu, observed, before)
         yield from diff_old_templates(domu, observed, life.templates)
-    # What the ledger knows of the disks of one that was elsewhere meanwhile is about older ones.
-    yield from diff_disks(domu, domain, observed, None if life.arrives else life.owned)
+    yield from diff_disks(life, observed)
     # Without a saved configuration it is being made, and nothing of it is known yet.
     if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)
@@ -133,48 +133,6 @@ def _bridged(change: Change, situation: Situation) -> Change:
     return replace(change, blocked=f"there is no bridge {bridge} on this host", reason="no_bridge")
 
 
-def _whole(changes: Iterable[Change]) -> list[Change]:
-    """A domU whose disk or claim is refused is not started half: its creation is refused with it."""
-    changes = [*changes]
-    refused = {
-        change.uuid: change for change in changes if change.blocked is not None and ".disk." in change.address
-    }
-    whole = []
-    for change in changes:
-        cause = refused.get(change.uuid)
-        if (
-            cause is not None
-            and change.blocked is None
-            and change.actions == ("create",)
-            and change.phase is Phase.ADD
-            # A running guest's vif is no part of its start: replugged halfway, it would stay unplugged.
-            and ".vif." not in change.address
-        ):
-            whole.append(replace(change, blocked=f"{cause.address}: {cause.blocked}", reason=cause.reason))
-        else:
-            whole.append(change)
-    return whole
-
-
-def _staged_whole(changes: list[Change], situation: Situation) -> list[Change]:
-    """Nothing is staged for a domU of which a vif is to be replugged, and that is withheld.
-
-    What a guest's reboot gets is the whole file, with the vif as git wants it, and that one is not bound: its
-    hotplug script would refuse it, and the domain would not come up again.
-    """
-    withheld = {
-        change.uuid: change
-        for change in changes
-        if change.early and "create" in change.actions and not (change.due and not situation.stuck)
-    }
-    return [
-        replace(change, when="approval", reason=withheld[change.uuid].reason)
-        if change.when == "next_guest_reboot" and change.steps and change.uuid in withheld
-        else change
-        for change in changes
-    ]
-
-
 def _not_again(
     items: Iterable[Change | Note], situation: Situation, policy: Policy
 ) -> Iterator[Change | Note]:
@@ -189,46 +147,6 @@ def _not_again(
         else:
             why = f"{before} (change it in git, or `domgit apply` to try again)"
             yield replace(item, blocked=why, reason="guard_reverted")
-
-
-def _unguarded(changes: list[Change], loaded: LoadedTable | None) -> list[Change]:
-    """Nothing comes onto a bridge whose guard cannot be brought up to date: its hotplug script would refuse it anyway.
-
-    Nor is anything staged that would come with such a vif, since the whole guest would then not come back. Where the
-    guard was taken back, no port is locked to a MAC that only that one would have bound it to: it would cut off the
-    gateway behind that port as well.
-    """
-    guard = next(
-        (change for change in changes if change.address == "guard" and change.blocked is not None), None
-    )
-    if guard is None:
-        return changes
-    arrives = {
-        id(change) for change in changes if change.phase is Phase.ADD and ".disk." not in change.address
-    }
-    without = {change.uuid for change in changes if id(change) in arrives and ".vif." in change.address}
-    reverted = guard.reason == "guard_reverted"
-    return [
-        replace(change, blocked=f"the guard is blocked: {guard.blocked}", reason="guard_blocked")
-        if change.blocked is None
-        and (
-            id(change) in arrives
-            or (change.when == "next_guest_reboot" and change.steps and change.uuid in without)
-            or (reverted and _locks_more(change, loaded))
-        )
-        else change
-        for change in changes
-    ]
-
-
-def _locks_more(change: Change, loaded: LoadedTable | None) -> bool:
-    """Whether a port is to be locked that the loaded guard does not hold to that MAC already."""
-    if "locked=True" not in str(change.after.get("lock", "")):
-        return False
-    elements = {} if loaded is None else loaded.elements
-    port = f'"{change.after["port"]}"'
-    held = f"{port} . {change.after['mac']}" in elements.get("own_mac", ())
-    return not held or port in elements.get("audited", ())
 
 
 def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:

@@ -44,6 +44,7 @@ def diff_file(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[C
     yield replace(
         change,
         cause="corrective" if unchanged else "intentional",
+        phase=Phase.ADD,
         before={} if found is None else {"lines": _missing(found, text)},
         after={"lines": len(text.splitlines()) if found is None else _missing(text, found)},
         counts=(f"domu.{domu.name}",),
@@ -64,6 +65,7 @@ def diff_old_file(domu: DomU, observed: Observed, former: str) -> Iterator[Chang
         return
     yield replace(
         file_removed(path, observed.files[path]),
+        phase=Phase.ADD,
         before={"name": former},
         counts=(f"domu.{domu.name}",),
         reason="renamed",
@@ -93,39 +95,46 @@ def diff_staged(domu: DomU, domain: Domain, observed: Observed, before: DomU | N
         return
     is_now, wanted = saved_fields(domain), wanted_fields(domu)
     differing = sorted(name for name in wanted if is_now[name] != wanted[name])
-    text, path = render_xl(domu), config_path(domu.name)
-    staged_path = f"{USERDATA}/userdata-d.{domain.domid}.{domain.uuid}.xl"
-    key = f"staged:{domu.uuid}"
-    steps: tuple[Step, ...] = ()
-    if differing and domain.staged != text:
-        steps = (Run(("xl", "config-update", str(domain.domid), path)),)
-    elif not differing and domain.staged is not None and domain.staged != text:
-        steps = (RemoveFile(staged_path),)
-    if not differing and not steps:
+    text = render_xl(domu)
+    if not differing and domain.staged in {None, text}:
         return
     cause: Cause = "intentional"
     if before is not None and before.boot is not None and wanted_fields(before) == wanted:
         cause = "corrective"
-    yield Change(
+    keys = f"domain:{domu.uuid}", f"staged:{domu.uuid}"
+    steps = (Run(("xl", "config-update", str(domain.domid), config_path(domu.name))),)
+    staging = Change(
         address=f"domu.{domu.name}",
         actions=("update",),
         cause=cause,
         impact="none",
-        phase=Phase.CHANGE,
-        steps=steps,
-        fingerprint=(
-            (f"domain:{domu.uuid}", fact(observed, f"domain:{domu.uuid}")),
-            (key, fact(observed, key)),
-        ),
+        phase=Phase.ADD,
+        steps=() if domain.staged == text else steps,
+        fingerprint=tuple((key, fact(observed, key)) for key in keys),
         before={name: is_now[name] for name in differing},
         after={name: wanted[name] for name in differing},
         counts=(f"domu.{domu.name}",),
         layer=("stored",),
-        when="next_guest_reboot" if differing else "now",
-        reason="pending_reboot" if differing else "stale_staging",
+        when="next_guest_reboot",
+        reason="pending_reboot",
         uuid=domu.uuid,
         domid=domain.domid,
-        order=2,
+        order=2,  # when all that it names is there, and the file has been written that it reads
+    )
+    yield staging if differing else unstaged(staging)
+
+
+def unstaged(staging: Change) -> Change:
+    """The change that takes back what is staged: the guest's own reboot then brings what it has now."""
+    return replace(
+        staging,
+        phase=Phase.PREPARE,
+        steps=(RemoveFile(f"{USERDATA}/userdata-d.{staging.domid}.{staging.uuid}.xl"),),
+        before={"staged": True},
+        after={"staged": False},
+        when="now",
+        reason="stale_staging",
+        blocked=None,
     )
 
 

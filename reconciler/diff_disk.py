@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from reconciler.diff_start import ours
 from reconciler.ledger import MAKING, Owned
+from reconciler.life import Life
 from reconciler.plan import Change, Phase
 from reconciler.step import CreateImage, Remember, Step
 from state.desired import Disk, DomU
@@ -24,12 +25,15 @@ class Verdict:
     blocked: str | None = None
 
 
-def diff_disks(
-    domu: DomU, domain: Domain | None, observed: Observed, owned: Owned | None
-) -> Iterator[Change]:
+def diff_disks(life: Life, observed: Observed) -> Iterator[Change]:
     """The changes to a domU's disk images, in the order of its specification."""
+    domu, domain = life.domu, life.domain
+    # What the ledger knows of the disks of one that was elsewhere meanwhile is about older ones.
+    owned = None if life.arrives else life.owned
     for disk in domu.disks:
-        verdict = judge(domu, disk, observed.images[disk.path], domain, owned)
+        verdict = _of_another_format(disk, life) or judge(
+            domu, disk, observed.images[disk.path], domain, owned
+        )
         if verdict.action == "no-op" and verdict.blocked is None:
             continue
         key = f"image:{disk.path}"
@@ -66,6 +70,25 @@ def diff_disks(
 def _has(domain: Domain | None, disk: Disk) -> bool:
     saved = None if domain is None else domain.saved
     return saved is not None and any(each.path == disk.path for each in saved.disks)
+
+
+def _of_another_format(disk: Disk, life: Life) -> Verdict | None:
+    """A disk that its domU has is never read as another format.
+
+    What a guest writes into a raw disk may look like the head of a qcow2, which names any file of dom0 as what lies
+    below it: with the guest's next start it would read that file. What was applied counts for a disk that the ledger
+    knows: of one that was refused, the format was never more than a word in git.
+    """
+    saved = None if life.domain is None else life.domain.saved
+    known = [(each.path, each.format) for each in (() if saved is None else saved.disks)]
+    if life.before is not None and life.owned is not None and disk.path in life.owned.disks:
+        known += [(each.path, each.format) for each in life.before.disks]
+    was = next((form for path, form in known if path == disk.path), disk.format)
+    if was == disk.format:
+        return None
+    return Verdict(
+        blocked=f"{disk.path} is in use as {was}, git says {disk.format}: a disk keeps its format (convert it under another path)"
+    )
 
 
 def judge(

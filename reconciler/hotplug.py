@@ -11,7 +11,7 @@ from importlib.resources import files
 from reconciler.file_change import file_removed, file_written
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding
-from reconciler.plan import Cause, Change
+from reconciler.plan import Cause, Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT
 from state.desired import DomU, Vif
 from state.observed import Observed
@@ -53,7 +53,15 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Itera
                 else "intentional"
             )
             written = file_written(path, found, text, 0o600)
-            yield replace(written, cause=cause, counts=(f"domu.{domu.name}",), uuid=domu.uuid)
+            yield replace(
+                written,
+                cause=cause,
+                # Behind the guard, which may refuse it, and before the vif that needs it.
+                phase=Phase.ADD,
+                counts=(f"domu.{domu.name}",),
+                uuid=domu.uuid,
+                order=-1,
+            )
 
 
 def templates_by_uuid(observed: Observed) -> Mapping[str, Mapping[int, str]]:

@@ -30,6 +30,7 @@ def lint(plan: Plan) -> tuple[str, ...]:
     return (
         *_duplicates(plan),
         *_order(plan),
+        *_unwritten(plan),
         *(problem for change in plan.due for problem in _change(change)),
     )
 
@@ -48,6 +49,19 @@ def _order(plan: Plan) -> Iterator[str]:
     guards = [change for change in plan.due if change.phase is Phase.GUARD]
     if len(guards) > 1:
         yield "the guard is changed in more than one transaction"
+
+
+def _unwritten(plan: Plan) -> Iterator[str]:
+    """What would give a guest a file that this plan does not write as it should be."""
+    unwritten = {
+        change.address.removeprefix("file.")
+        for change in plan.changes
+        if change.layer == ("file",) and not change.due
+    }
+    for change in plan.due:
+        for step in change.steps:
+            if isinstance(step, Run) and step.argv[0] == "xl" and step.argv[-1] in unwritten:
+                yield f"{change.address}: `{' '.join(step.argv)}` reads a file that is not written"
 
 
 def _change(change: Change) -> Iterator[str]:

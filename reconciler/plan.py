@@ -83,6 +83,14 @@ class Change:
     order: int = 0
 
     @property
+    def part(self) -> str:
+        """What of its object it changes: "" for the whole, `.disk.xvda`, `.vif.0`; the address of a file or the guard.
+
+        A domU's name may have dots too: the address alone does not tell them.
+        """
+        return self.address.removeprefix(self.counts[0])
+
+    @property
     def symbol(self) -> str:
         """The mark in plan text."""
         if self.blocked is not None:

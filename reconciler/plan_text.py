@@ -71,7 +71,9 @@ def change_lines(change: Document) -> Iterator[str]:
     words = [change["cause"]]
     if change["blocked"] is None:
         words.append(_IMPACTS[change["impact"]])
-    if change["when"] == "next_guest_reboot":
+    if change["when"] == "next_guest_reboot" and change["blocked"] is not None:
+        words.append("not staged")
+    elif change["when"] == "next_guest_reboot":
         words.append(
             "staged: the guest's own next reboot brings it"
             if change["commands"]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
+from reconciler.ledger import MAKING, Ledger
 from schemas.claims import eui64_link_local
 from state.desired import Address, DomU
 from state.files import FileStat
@@ -14,6 +15,7 @@ from tests.model.domain import Domain
 from tests.model.host import BRIDGES, Host
 from tests.model.people import STRANGER
 from tests.model.world import Argv, Seam
+from tests.model.xl_config import parse_config
 
 ADDRESS_SETS = ("own_v4", "own_net4", "own_v6", "own_net6")
 
@@ -39,7 +41,7 @@ class Oracle(Seam):
     """Watches a host while domgit acts on it; `inner` decides what becomes of each act.
 
     `desired` is git's word by uuid, `owned` are the domUs that are ours when a pass begins. `specs` are all that may still count for a domU: git's, what was last applied, and
-    what was given to it since it last was as git wanted.
+    what was given to it since it last was as git wanted. `ledger` reads what is ours now.
     """
 
     host: Host
@@ -47,6 +49,7 @@ class Oracle(Seam):
     desired: Mapping[str, DomU] = field(default_factory=dict)
     owned: frozenset[str] = frozenset()
     specs: Mapping[str, tuple[DomU, ...]] = field(default_factory=dict)
+    ledger: Callable[[], Ledger] = dict
     acts: int = 0
     last: str = ""
     _sight: Sight | None = None
@@ -80,6 +83,10 @@ class Oracle(Seam):
             word = [self.desired[uuid]] if uuid in self.desired else self.specs.get(uuid, ())
             if all(spec.state == "running" for spec in word):
                 yield f"{uuid} was stopped although git does not say so"
+        if argv[:2] == ("xl", "config-update") or (
+            argv[0] == "domgit:write" and argv[1].startswith("/etc/xen/") and argv[1].endswith(".cfg")
+        ):
+            yield from strange_disks(self.host, self.host.files.texts[argv[-1]], self.ledger())
         yield from self._opened(now.open_ports - was.open_ports)
         if argv[0] == "nft" and now.grants == self._tried_from != was.grants:
             return  # a change was taken back: what was there before is nobody's new grant
@@ -139,6 +146,21 @@ class Oracle(Seam):
             addresses += [eui64_link_local(mac)]
             allowed |= {(mac, _written(address)) for address in addresses}
         return allowed
+
+
+def strange_disks(host: Host, text: str, ledger: Ledger) -> Iterator[str]:
+    """The disks of a configuration that was not made or taken for its domU, or that its guest has as something else."""
+    config = parse_config(text)
+    known = ledger[config.uuid].disks if config.uuid in ledger else {}
+    domain = host.toolstack.of_uuid(config.uuid)
+    has = {disk.path: disk.format for disk in (() if domain is None else domain.config.disks)}
+    for disk in config.disks:
+        if disk.cdrom:
+            continue
+        if known.get(disk.path, MAKING).startswith(MAKING):
+            yield f"{config.name} is given {disk.path}, which is not its own"
+        if has.get(disk.path, disk.format) != disk.format:
+            yield f"{config.name} is given {disk.path} as {disk.format}, it has it as {has[disk.path]}"
 
 
 def sight(host: Host) -> Sight:

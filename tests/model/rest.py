@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reconciler.diff_config import is_of
 from reconciler.plan import Plan
+from reconciler.render_xl import config_path
 from schemas.claims import eui64_link_local
 from state.desired import Desired, DomU, Vif
 from tests.model.domain import Domain
-from tests.model.oracle import grants_of
+from tests.model.oracle import grants_of, strange_disks
 from tests.model.world import World
 
 # Why a domU that git wants running may rest without a domain: the plan says each of these aloud.
@@ -27,6 +29,7 @@ def judged(desired: Desired, plan: Plan) -> tuple[DomU, ...]:
 
 def unsettled(world: World, desired: Desired, plan: Plan) -> Iterator[str]:
     """Everything that is not as git says although nothing is left to do."""
+    yield from _given(world, desired)
     guard_held = any(change.address == "guard" and change.blocked is not None for change in plan.changes)
     for domu in judged(desired, plan):
         domain = world.host.toolstack.of_uuid(domu.uuid)
@@ -46,6 +49,19 @@ def unsettled(world: World, desired: Desired, plan: Plan) -> Iterator[str]:
         if not guard_held:
             for vif in domu.vifs:
                 yield from _vif(world, domu, domain, vif)
+
+
+def _given(world: World, desired: Desired) -> Iterator[str]:
+    """Whatever is refused or withheld: no guest of git's gets with its next start what is not its own."""
+    host, ledger = world.host, world.ledger()
+    for domu in desired.domus:
+        domain = host.toolstack.of_uuid(domu.uuid)
+        paths = [config_path(domu.name)]
+        if domain is not None and domain.runs and domu.state == "running":
+            paths.append(host.toolstack.staged_path(domain))
+        for text in (host.files.texts.get(path) for path in paths):
+            if is_of(text, domu.uuid) and text is not None:
+                yield from strange_disks(host, text, ledger)
 
 
 def _waits_for_another(world: World, domu: DomU, plan: Plan) -> bool:

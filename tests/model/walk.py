@@ -87,7 +87,7 @@ class Walker:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.oracle = Oracle(world.host)
+        self.oracle = Oracle(world.host, ledger=world.ledger)
         world.seam = self.oracle
         self.desired: Desired | None = None
         self.judged = self.left = 0

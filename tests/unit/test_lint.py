@@ -94,6 +94,13 @@ def test_a_good_plan_is_passed_over_in_silence() -> None:
             [change(steps=(WriteFile("/a", ""),), fingerprint=())],
             "domu.vm01 acts without knowing what it was planned against",
         ),
+        (
+            [
+                change(address="file./etc/xen/vm01.cfg", layer=("file",), blocked="its disk is refused"),
+                change(steps=(Run(("xl", "config-update", "5", "/etc/xen/vm01.cfg")),)),
+            ],
+            "domu.vm01: `xl config-update 5 /etc/xen/vm01.cfg` reads a file that is not written",
+        ),
         ([change(early=(Run(("true", "x")),))], "domu.vm01 detaches in the wrong phase"),
         ([change(impact="link")], "domu.vm01 claims an impact that none of its steps has"),
         (

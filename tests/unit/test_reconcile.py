@@ -190,7 +190,7 @@ def test_what_the_review_did_not_list_is_left_out() -> None:
 
     allowed = restricted(plan(more), document(MEMORY))
 
-    assert [change.address for change in allowed.changes] == ["file./etc/xen/vm01.cfg", "domu.vm01"]
+    assert [change.address for change in allowed.changes] == ["domu.vm01", "file./etc/xen/vm01.cfg"]
     assert "guard" in {change.address for change in plan(more).changes}
 
 
