@@ -14,6 +14,9 @@ from reconciler.render_xl import config_path
 from reconciler.step import Remember, RemoveFile, Run, Step, StopDomain
 from state.observed import Domain, Observed
 
+# No guest runs any more in a domain that shut down for one of these; one that is suspended is somebody's to resume.
+_ENDED = frozenset({"poweroff", "reboot", "crash", "watchdog"})
+
 
 def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
     """A domain that has shut down but is still there: its monitor's business while it lives, then ours."""
@@ -22,9 +25,8 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
         what = f"domain {domain.domid} is suspended ({domain.shutdown}): left to whoever saves or moves it"
         yield Note(life.address, "suspended", what)
         return
-    preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
     by_customer = domain.shutdown == "poweroff"
-    if life.monitored and not (by_customer and preserved):
+    if _monitor_acts(life, domain):
         yield Note(
             life.address,
             "shutting_down",
@@ -58,6 +60,12 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
         yield create(life, cause="corrective")
 
 
+def _monitor_acts(life: Life, domain: Domain) -> bool:
+    """Whether the monitor of a domain that has shut down does something about it: a poweroff it may leave to us."""
+    preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
+    return life.monitored and not (domain.shutdown == "poweroff" and preserved)
+
+
 def destroyed(
     life: Life,
     domain: Domain,
@@ -73,7 +81,7 @@ def destroyed(
         cause="corrective",
         impact="none",
         phase=Phase.REMOVE,
-        steps=(*first, Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0)),
+        steps=(*first, _destroy(domain)),
         fingerprint=(life.fact("domain"),),
         before=before,
         after=after,
@@ -83,6 +91,10 @@ def destroyed(
         uuid=life.domu.uuid,
         domid=domain.domid,
     )
+
+
+def _destroy(domain: Domain) -> Run:
+    return Run(("xl", "destroy", str(domain.domid)), timeout_s=40.0)
 
 
 def stop(life: Life, domain: Domain) -> Change:
@@ -120,8 +132,10 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         yield Note(life.address, "rebooting", "no domain, but its monitor lives: it is rebooting")
         return
     steps: list[Step] = []
+    over = domain is not None and domain.shutdown in _ENDED and not _monitor_acts(life, domain)
     if domain is not None:
-        steps.append(StopDomain(domu.uuid, domain.domid, life.grace_s))
+        # Asked to shut down, one that has already would not answer until the grace is over.
+        steps.append(_destroy(domain) if over else StopDomain(domu.uuid, domain.domid, life.grace_s))
     paths = sorted({config_path(domu.name), config_path(owned.name)})
     steps += [RemoveFile(path) for path in paths if is_of(life.observed.files[path], domu.uuid)]
     steps += [RemoveFile(path) for path in life.templates.values()]
@@ -131,11 +145,11 @@ def diff_tombstone(life: Life) -> Iterator[Change | Note]:
         address=life.address,
         actions=("delete",),
         cause="intentional",
-        impact="none" if domain is None else "restart",
+        impact="none" if domain is None or over else "restart",
         phase=Phase.REMOVE,
         steps=tuple(steps),
         fingerprint=(life.fact("domain"),),
-        before={"state": "running" if domain is not None else "halted", "disks": kept},
+        before={"state": "halted" if domain is None or over else "running", "disks": kept},
         after={"state": "absent", "disks": f"{len(kept)} kept where they are"},
         counts=(life.address,),
         expect=((f"domain:{domu.uuid}", ""),),
