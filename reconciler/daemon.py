@@ -23,6 +23,7 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
 from reconciler.reconcile import Dom0, Result, apply, followed
+from reconciler.status import host_facts
 from reconciler.watch import Nudge, folders, git_folder
 from schemas.diagnostic import SpecError
 from state.run import ReadError
@@ -128,19 +129,17 @@ class Daemon:
         self._reasons.put(f"signal {number}")
 
     def _publish(self, result: Result) -> None:
-        document = plan_document(result.after, timestamp=self._dom0.timestamp())
+        timestamp = self._dom0.timestamp()
         status = {
             "format_version": "1.0",
             "host": result.plan.host,
-            "time": self._dom0.timestamp(),
+            "time": timestamp,
             "revision": result.plan.source.revision,
             "converged": result.exit_code == 0,
-            "summary": document["summary"],
-            "last_line": last_line(document),
+            "last_line": last_line(plan_document(result.after, timestamp=timestamp)),
             "failed": [
                 {"address": each.change.address, "error": each.error} for each in result.outcome.failed
             ],
-            "notes": document["notes"],
-            "diagnostics": document["diagnostics"],
+            **host_facts(result.after),
         }
         write_whole(self._dom0.paths.status, json.dumps(status, indent=1) + "\n")

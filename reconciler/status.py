@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.plan import Change, Plan
@@ -32,7 +32,7 @@ def host_facts(plan: Plan) -> Facts:
         "up_to_date": settled,
         "summary": document["summary"],
         "diagnostics": document["diagnostics"],
-        "blocked": [{"address": each.address, "why": each.blocked} for each in changes if each.blocked],
+        "blocked": [{"address": each.address, "why": each.blocked} for each in _blocked(changes)],
         "waits": [{"address": each.address, "why": _waits(each)} for each in waits],
         "removes": [each.address for each in changes if each.due and each.reason == "tombstone"],
         "staged": sorted(
@@ -40,6 +40,13 @@ def host_facts(plan: Plan) -> Facts:
         ),
         "notes": document["notes"],
     }
+
+
+def _blocked(changes: Sequence[Change]) -> Iterator[Change]:
+    """The blocked changes; the file of a domU of which something else is blocked follows from that."""
+    blocked = [change for change in changes if change.blocked is not None]
+    told = {change.uuid for change in blocked if change.uuid is not None and change.layer != ("file",)}
+    yield from (each for each in blocked if each.layer != ("file",) or each.uuid not in told)
 
 
 def _waits(change: Change) -> str:

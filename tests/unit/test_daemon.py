@@ -1,7 +1,8 @@
-"""What wakes the daemon."""
+"""What wakes the daemon, and what it leaves for monitoring."""
 
 from __future__ import annotations
 
+import json
 import logging
 import queue
 from pathlib import Path
@@ -10,7 +11,10 @@ import pytest
 from watchdog.events import FileModifiedEvent, FileMovedEvent, FileOpenedEvent, FileSystemEvent
 
 from reconciler.cli.act import KeyValues
+from reconciler.daemon import Daemon, Watched
 from reconciler.watch import Nudge, folders
+from tests.model.strategies import desired_of
+from tests.model.world import make_world, reading_of
 
 
 def test_a_branch_is_watched_where_its_reference_is_written_and_packed(tmp_path: Path) -> None:
@@ -77,3 +81,44 @@ def test_a_log_line_is_a_sentence_and_then_its_values() -> None:
 
     assert bare == "info: pass finished"
     assert KeyValues().format(record) == "info: pass finished revision=c0ffee failed=0"
+
+
+def test_the_outcome_of_a_pass_names_what_is_blocked_and_what_waits_each_with_its_reason(
+    tmp_path: Path,
+) -> None:
+    world = make_world(tmp_path)
+    world.host.files.make_image("/srv/xen/images/vm01.img", 8 << 20)
+    disk = {"vdev": "xvda", "path": "/srv/xen/images/vm01.img", "size": "8MiB"}
+    spec = {"type": "pv", "memory": "64MiB", "boot": {"run": {"kernel": "/srv/xen/vmlinuz"}}}
+    host = {"mode": "enforce", "bridges": [{"name": "xenbr0", "uplinks": ["eth0"]}]}
+    documents = {
+        "hosts/dom0-a/host.yaml": ("Host", "dom0-a", host),
+        "hosts/dom0-a/domus/vm01.yaml": ("DomU", "vm01", {**spec, "disks": [disk]}),
+        "hosts/dom0-a/domus/vm02.yaml": ("DomU", "vm02", {**spec, "mode": "report"}),
+    }
+    desired = desired_of(
+        {
+            path: json.dumps(
+                {"apiVersion": "domgit/v1", "kind": kind, "metadata": {"name": name}, "spec": content}
+            )
+            for path, (kind, name, content) in documents.items()
+        }
+    )
+    daemon = Daemon(world.dom0, lambda _: reading_of(desired), 60.0, Watched(tmp_path, "main", "dom0-a"))
+
+    result = daemon.once()
+    status = json.loads(world.paths.status.read_text(encoding="utf-8"))
+
+    refused = "/srv/xen/images/vm01.img exists already and was not made for this domU: set `adopt: true` if it is its disk"
+    watched = "only watched (mode: report): `domgit apply` does it"
+    assert result.exit_code == 4
+    assert (status["converged"], status["up_to_date"]) == (False, False)
+    assert status["blocked"] == [
+        {"address": "domu.vm01.disk.xvda", "why": refused},
+        {"address": "domu.vm01", "why": refused},
+    ]
+    assert status["waits"] == [
+        {"address": "file./etc/xen/vm02.cfg", "why": watched},
+        {"address": "domu.vm02", "why": watched},
+    ]
+    assert status["failed"] == status["removes"] == status["staged"] == status["notes"] == []
