@@ -28,7 +28,9 @@ def test_a_walk_comes_to_rest_where_git_wants_it(seed: int) -> None:
     assert outcome.judged > outcome.left
 
 
-def test_a_pass_at_rest_does_nothing_for_a_guest_whose_disk_is_gone_while_something_else_of_it_changed() -> None:
+def test_a_pass_at_rest_does_nothing_for_a_guest_whose_disk_is_gone_while_something_else_of_it_changed() -> (
+    None
+):
     outcome = walk_seed(507)
 
     assert not outcome.problem, told([outcome])
