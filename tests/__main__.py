@@ -25,7 +25,7 @@ NO_TEST_COLLECTED = 5  # pytest's exit status
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One run of pytest. `inside`: in a fresh simulated dom0; `shards`: in so many at once, each with its part.
+    """Some of the tests. `runs`: of pytest at once, which share them; `inside`: each in a fresh simulated dom0.
 
     `beside`: while the other stages run, so it says everything at its end.
     """
@@ -34,35 +34,38 @@ class Stage:
     marks: str
     inside: bool = False
     covered: bool = False
-    shards: int = 1
+    runs: int = 2
     beside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How tests ended."""
+    """How tests ended; `seconds` of processor time they took, of all that they started too."""
 
     passed: int = 0
     failed: int = 0
-    skipped: int = 0
+    skipped: tuple[str, ...] = ()
+    seconds: float = 0.0
 
     def __add__(self, other: Count) -> Count:
-        return Count(self.passed + other.passed, self.failed + other.failed, self.skipped + other.skipped)
+        return Count(
+            self.passed + other.passed,
+            self.failed + other.failed,
+            self.skipped + other.skipped,
+            self.seconds + other.seconds,
+        )
 
     def __str__(self) -> str:
-        return f"{self.passed} passed, {self.failed} failed, {self.skipped} skipped"
+        return f"{self.passed} passed, {self.failed} failed, {len(self.skipped)} skipped"
 
 
 STAGES = (
-    Stage(
-        "check", "not git and not netns and not dom0 and not machine and not campaign", covered=True, shards=2
-    ),
-    Stage("git", "git", shards=2),
+    Stage("check", "not git and not netns and not dom0 and not machine and not campaign", covered=True),
+    Stage("git", "git"),
     Stage("campaign", "campaign and not netns and not dom0 and not machine"),
     Stage("packets", "netns"),
-    # Waiting for guests takes longer than the work: two at once end in little more than half of the time.
-    Stage("dom0", "dom0", inside=True, shards=2, beside=True),
-    Stage("machine", "machine"),
+    Stage("dom0", "dom0", inside=True, beside=True),
+    Stage("machine", "machine", runs=1),  # looks at the whole machine
 )
 
 
@@ -82,58 +85,73 @@ def main() -> int:
             file=sys.stderr,
         )
         return 1
-    total = run(stages[0])
-    if not total.failed:
-        lanes = [[each for each in stages[1:] if each.beside is beside] for beside in (False, True)]
-        with ThreadPoolExecutor() as pool:
-            total = sum(pool.map(one_after_the_other, lanes), total)
+    ended: dict[str, Count] = {}
+    one_after_the_other(stages[:1], ended)
+    lanes = [[each for each in stages[1:] if each.beside is beside] for beside in (False, True)]
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda lane: one_after_the_other(lane, ended), lanes))
+    return verdict(stages, ended)
+
+
+def one_after_the_other(stages: Iterable[Stage], ended: dict[str, Count]) -> None:
+    """Runs them as long as no stage, of these or of others, has ended with a failure; adds to what has ended."""
+    for stage in stages:
+        if not any(count.failed for count in ended.values()):
+            ended[stage.name] = run(stage)
+
+
+def verdict(stages: Iterable[Stage], ended: dict[str, Count]) -> int:
+    """The exit status; says what failed, what was not begun, what nothing was shown for, and last the count."""
+    total = sum(ended.values(), Count())
+    if failed := [name for name, count in ended.items() if count.failed]:
+        print(f"== failed: {' '.join(failed)} (what pytest says stands above and in {RESULTS})")
+    if waiting := [stage.name for stage in stages if stage.name not in ended]:
+        print(f"== not begun: {' '.join(waiting)}")
+    for each in total.skipped:
+        print(f"== NOT SHOWN: {each}")
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0
 
 
-def one_after_the_other(stages: Iterable[Stage]) -> Count:
-    """How the stages ended, up to the first with a failure."""
-    total = Count()
-    for stage in stages:
-        total += run(stage)
-        if total.failed:
-            break
-    return total
-
-
 def run(stage: Stage) -> Count:
-    """How a stage ended. The first shard talks on the terminal, what the others said follows when they end."""
+    """How a stage ended. The first run talks on the terminal, what the others said follows when they end."""
     print(f"== {stage.name}", flush=True)
     started = time.monotonic()
+    (RESULTS / f"{stage.name}.shares").unlink(missing_ok=True)
     talking = 0 if stage.beside else 1
-    logs = [RESULTS / f"{stage.name}-{shard}.log" for shard in range(talking, stage.shards)]
-    running = [_start(stage, shard, None) for shard in range(talking)]
-    for shard, log in enumerate(logs, talking):
+    logs = [RESULTS / f"{stage.name}-{number}.log" for number in range(talking, stage.runs)]
+    running = [_start(stage, number, None) for number in range(talking)]
+    for number, log in enumerate(logs, talking):
         with log.open("w", encoding="utf-8") as file:
-            running.append(_start(stage, shard, file))
-    codes = [process.wait() for process in running]
+            running.append(_start(stage, number, file))
+    ends = [_end(process) for process in running]
     for log in logs:
         print(log.read_text(encoding="utf-8"), flush=True)
-    count = sum((_ended(stage, shard, code) for shard, code in enumerate(codes)), Count())
+    count = sum((_ended(stage, number, *end) for number, end in enumerate(ends)), Count())
     if stage.covered and not count.failed:
-        count += _covered()
-    print(f"== {stage.name}: {count} in {time.monotonic() - started:.0f} s", flush=True)
+        count += _covered(stage)
+    print(
+        f"== {stage.name}: {count} in {time.monotonic() - started:.0f} s ({count.seconds:.0f} s of a processor)",
+        flush=True,
+    )
     return count
 
 
-def _start(stage: Stage, shard: int, log: IO[str] | None) -> subprocess.Popen[str]:
-    report = _report(stage, shard)
+def _start(stage: Stage, number: int, log: IO[str] | None) -> subprocess.Popen[str]:
+    report = _report(stage, number)
     report.unlink(missing_ok=True)
     options: Iterable[str] = (
         f"--junitxml={report}",
         "-p",
         "no:cacheprovider",
-        f"--shard={shard}/{stage.shards}",
+        "-p",
+        "tests.shares",
+        f"--shares={RESULTS / stage.name}.shares",
     )
     environment = None
     if stage.covered:
-        options = (*options, "--cov", "--cov-report=", "--cov-fail-under=0")  # all shards together are judged
-        environment = {**os.environ, "COVERAGE_FILE": f"{COVERAGE}.{shard}"}
+        options = (*options, "--cov", "--cov-report=", "--cov-fail-under=0")  # all runs together are judged
+        environment = {**os.environ, "COVERAGE_FILE": f"{COVERAGE}.{number}"}
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", stage.marks, *options, "tests"]
     argv = [sys.executable, "-m", "tests.dom0", "--", *pytest] if stage.inside else pytest
     return subprocess.Popen(
@@ -141,30 +159,42 @@ def _start(stage: Stage, shard: int, log: IO[str] | None) -> subprocess.Popen[st
     )
 
 
-def _covered() -> Count:
-    """Whether the shards together have covered what is to be covered: a test of its own."""
+def _end(process: subprocess.Popen[str]) -> tuple[int, float]:
+    """Exit status and processor time of a process and of all that it has waited for."""
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode, usage.ru_utime + usage.ru_stime
+
+
+def _covered(stage: Stage) -> Count:
+    """Whether the runs together have covered what is to be covered: a test of its own."""
     environment = {**os.environ, "COVERAGE_FILE": str(COVERAGE)}
     coverage = [sys.executable, "-m", "coverage"]
+    files = [f"{COVERAGE}.{number}" for number in range(stage.runs)]
     codes = [
-        subprocess.run([*coverage, verb], cwd=ROOT, check=False, env=environment).returncode
-        for verb in ("combine", "report")
+        subprocess.run([*coverage, *verb], cwd=ROOT, check=False, env=environment).returncode
+        for verb in (["combine", "-q", *files], ["report"])
     ]
     return Count(failed=1) if any(codes) else Count(passed=1)
 
 
-def _report(stage: Stage, shard: int) -> Path:
-    return RESULTS / f"{stage.name}-{shard}.xml"
+def _report(stage: Stage, number: int) -> Path:
+    return RESULTS / f"{stage.name}-{number}.xml"
 
 
-def _ended(stage: Stage, shard: int, code: int) -> Count:
+def _ended(stage: Stage, number: int, code: int, seconds: float) -> Count:
     """What pytest counted; a run that ends badly without a failed test counts as one failure."""
-    report = _report(stage, shard)
+    report = _report(stage, number)
     suite = ET.parse(report).getroot().find("testsuite") if report.exists() else None  # noqa: S314  # pytest's own
-    count = Count()
+    count = Count(seconds=seconds)
     if suite is not None:
         failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
-        skipped = int(suite.get("skipped", 0))
-        count = Count(int(suite.get("tests", 0)) - failed - skipped, failed, skipped)
+        skipped = tuple(
+            f"{case.get('classname')}::{case.get('name')}: {reason.get('message')}"
+            for case in suite.iter("testcase")
+            for reason in case.iter("skipped")
+        )
+        count += Count(int(suite.get("tests", 0)) - failed - len(skipped), failed, skipped)
     if code not in {0, NO_TEST_COLLECTED} and not count.failed:
         count += Count(failed=1)
     return count

@@ -20,6 +20,7 @@ WITH_FAULTS = 60
 FAULTS_EACH = 10
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(6))
 def test_a_walk_comes_to_rest_where_git_wants_it(seed: int) -> None:
     outcome = walk_seed(seed)
@@ -28,6 +29,7 @@ def test_a_walk_comes_to_rest_where_git_wants_it(seed: int) -> None:
     assert outcome.judged > outcome.left
 
 
+@pytest.mark.no_cover
 def test_a_pass_at_rest_does_nothing_for_a_guest_whose_disk_is_gone_while_something_else_of_it_changed() -> (
     None
 ):
@@ -37,6 +39,7 @@ def test_a_pass_at_rest_does_nothing_for_a_guest_whose_disk_is_gone_while_someth
     assert outcome.left
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(3))
 def test_a_pass_with_a_fault_is_finished_by_the_next(seed: int) -> None:
     outcome = fault_seed(seed, most=6)
@@ -45,6 +48,7 @@ def test_a_pass_with_a_fault_is_finished_by_the_next(seed: int) -> None:
     assert outcome.faults == 6
 
 
+@pytest.mark.no_cover
 def test_a_walk_is_told_by_its_seed_alone() -> None:
     assert draw_walk(7) == draw_walk(7)
     assert walked(draw_walk(7)) == walked(draw_walk(7))

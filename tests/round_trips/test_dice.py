@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+import pytest
+
 from tests.round_trips.accepted import SHARE, TAME, accepted, alive
 from tests.round_trips.dice import FleetDice, Words
 from tests.round_trips.expected import addresses
@@ -62,11 +64,13 @@ def _kinds_of_vif(vif: Words) -> Iterator[str]:
         yield "vif link-local" if address.is_link_local else "vif address"
 
 
+@pytest.mark.no_cover
 def test_a_draw_is_told_by_its_seed_alone() -> None:
     assert FleetDice(7).draw(20) == FleetDice(7).draw(20)
     assert FleetDice(7).draw(20) != FleetDice(8).draw(20)
 
 
+@pytest.mark.no_cover
 def test_every_kind_of_specification_is_drawn_and_most_are_accepted() -> None:
     seen: Counter[str] = Counter()
     taken = drawn = 0

@@ -380,6 +380,7 @@ def rules(dice: Random) -> Iterable[str]:
         yield " ".join([*filter(None, parts), f"-j {dice.choice(('ACCEPT', 'DROP', 'DROP', 'one', 'LOG'))}"])
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("seed", range(12))
 def test_a_long_chain_is_judged_like_the_short_ones_that_it_could_be_cut_into(seed: int) -> None:
     lines = [*rules(Random(seed))]  # noqa: S311  # the same each time
@@ -394,6 +395,7 @@ def test_a_long_chain_is_judged_like_the_short_ones_that_it_could_be_cut_into(se
         assert dark(long, address) == dark(short, address)
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize("tool", ["iptables-legacy", "ebtables"])
 def test_what_is_certain_of_a_class_is_so_of_each_of_its_frames(tool: Tool) -> None:
     place, dice, said = foreign_bench.PLACE, Random(tool), Counter[bool | None]()  # noqa: S311  # the same each time

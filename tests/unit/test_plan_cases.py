@@ -29,9 +29,10 @@ from tests.unit.worlds import backwards, shuffled
 CASES = Path(__file__).resolve().parents[1] / "cases" / "plan"
 
 
+@cache
 def read(case: Path) -> dict[str, Any]:
     """The words of a case; every scalar is the text that stands there."""
-    words: dict[str, Any] = yaml.load((case / "case.yaml").read_text(encoding="utf-8"), yaml.BaseLoader)  # noqa: S506  # makes strings and nothing else
+    words: dict[str, Any] = yaml.load((case / "case.yaml").read_text(encoding="utf-8"), yaml.CBaseLoader)  # noqa: S506  # makes strings and nothing else
     return words
 
 

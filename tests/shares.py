@@ -1,0 +1,83 @@
+"""Tests dealt out to runs of pytest beside each other: `pytest -p tests.shares --shares FILE`, the same FILE for all of them.
+
+Each takes the next share when it has done one, so that all end at the same time, whatever a test costs on this machine.
+A share is one test, or what is marked to share something that is set up once. Those marked `long` are dealt out first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--shares", type=Path, required=True, help="what is dealt out already, kept by all runs")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+def pytest_runtestloop(session: pytest.Session) -> bool | None:
+    """Pytest's own loop, but for where the next test comes from."""
+    if session.testsfailed:  # while they were collected; pytest says it
+        return None
+    mine = dealt(session.items, session.config.getoption("--shares"))
+    item = next(mine, None)
+    while item is not None:
+        following = next(mine, None)  # decides which fixtures go on
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+        if session.shouldfail:
+            raise session.Failed(session.shouldfail)
+        if session.shouldstop:
+            raise session.Interrupted(session.shouldstop)
+        item = following
+    return True
+
+
+def dealt(items: list[pytest.Item], file: Path) -> Iterator[pytest.Item]:
+    """The tests of one share after the other, as long as there are any.
+
+    Raises:
+        pytest.UsageError: another run has collected other tests.
+    """
+    shares: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        shares.setdefault(share_of(item), []).append(item)
+    same = hashlib.sha256("\n".join(item.nodeid for item in items).encode()).hexdigest()
+    while (number := take(file, same)) < len(shares):
+        yield from [*shares.values()][number]
+
+
+def share_of(item: pytest.Item) -> str:
+    """What the tests of one share have in common: the class or file that is marked `shared`, or else the test itself.
+
+    With `shared("NAME")` also the value of that parameter.
+    """
+    for node, mark in item.iter_markers_with_node("shared"):
+        parameters: Mapping[str, object] = item.callspec.params if isinstance(item, pytest.Function) else {}
+        return " ".join([node.nodeid, *(str(parameters[name]) for name in mark.args)])
+    return item.nodeid
+
+
+def take(file: Path, same: str) -> int:
+    """The number of the next share, which nobody else gets.
+
+    Raises:
+        pytest.UsageError: see dealt.
+    """
+    with file.open("a+", encoding="ascii") as deal:
+        fcntl.flock(deal, fcntl.LOCK_EX)
+        deal.seek(0)
+        found, _, number = deal.read().partition(" ")
+        if number and found != same:
+            raise pytest.UsageError("two runs have collected different tests, or in another order")
+        taken = int(number or 0)
+        deal.truncate(0)
+        deal.write(f"{same} {taken + 1}")
+        return taken
