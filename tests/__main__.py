@@ -117,7 +117,7 @@ def run(stage: Stage) -> Count:
     """How a stage ended. The first run talks on the terminal, what the others said follows when they end."""
     print(f"== {stage.name}", flush=True)
     started = time.monotonic()
-    (RESULTS / f"{stage.name}.shares").unlink(missing_ok=True)
+    _shares(stage).unlink(missing_ok=True)
     talking = 0 if stage.beside else 1
     logs = [RESULTS / f"{stage.name}-{number}.log" for number in range(talking, stage.runs)]
     running = [_start(stage, number, None) for number in range(talking)]
@@ -128,6 +128,9 @@ def run(stage: Stage) -> Count:
     for log in logs:
         print(log.read_text(encoding="utf-8"), flush=True)
     count = sum((_ended(stage, number, *end) for number, end in enumerate(ends)), Count())
+    if not count.failed and (lost := _found(stage) - count.passed - len(count.skipped)):
+        print(f"== {stage.name}: {lost} tests were collected and never ended")
+        count += Count(failed=lost)
     if stage.covered and not count.failed:
         count += _covered(stage)
     print(
@@ -146,7 +149,7 @@ def _start(stage: Stage, number: int, log: IO[str] | None) -> subprocess.Popen[s
         "no:cacheprovider",
         "-p",
         "tests.shares",
-        f"--shares={RESULTS / stage.name}.shares",
+        f"--shares={_shares(stage)}",
     )
     environment = None
     if stage.covered:
@@ -176,6 +179,16 @@ def _covered(stage: Stage) -> Count:
         for verb in (["combine", "-q", *files], ["report"])
     ]
     return Count(failed=1) if any(codes) else Count(passed=1)
+
+
+def _shares(stage: Stage) -> Path:
+    return RESULTS / f"{stage.name}.shares"
+
+
+def _found(stage: Stage) -> int:
+    """How many tests its runs were to share, as tests.shares wrote it down."""
+    file = _shares(stage)
+    return int(file.read_text(encoding="ascii").split()[0]) if file.exists() else 0
 
 
 def _report(stage: Stage, number: int) -> Path:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -49,8 +49,9 @@ def dealt(items: list[pytest.Item], file: Path) -> Iterator[pytest.Item]:
     shares: dict[str, list[pytest.Item]] = {}
     for item in items:
         shares.setdefault(share_of(item), []).append(item)
-    same = hashlib.sha256("\n".join(item.nodeid for item in items).encode()).hexdigest()
-    while (number := take(file, same)) < len(shares):
+    names = "\n".join(item.nodeid for item in items)
+    pack = f"{len(items)} {hashlib.sha256(names.encode()).hexdigest()}"
+    while (number := take(file, pack)) < len(shares):
         yield from [*shares.values()][number]
 
 
@@ -60,13 +61,13 @@ def share_of(item: pytest.Item) -> str:
     With `shared("NAME")` also the value of that parameter.
     """
     for node, mark in item.iter_markers_with_node("shared"):
-        parameters: Mapping[str, object] = item.callspec.params if isinstance(item, pytest.Function) else {}
+        parameters = getattr(item, "callspec").params if mark.args else {}  # noqa: B009  # of functions with parameters
         return " ".join([node.nodeid, *(str(parameters[name]) for name in mark.args)])
     return item.nodeid
 
 
-def take(file: Path, same: str) -> int:
-    """The number of the next share, which nobody else gets.
+def take(file: Path, pack: str) -> int:
+    """The number of the next share, which nobody else gets. `pack`: how many tests there are, read by who started the runs too, and which they are.
 
     Raises:
         pytest.UsageError: see dealt.
@@ -74,10 +75,10 @@ def take(file: Path, same: str) -> int:
     with file.open("a+", encoding="ascii") as deal:
         fcntl.flock(deal, fcntl.LOCK_EX)
         deal.seek(0)
-        found, _, number = deal.read().partition(" ")
-        if number and found != same:
+        found, _, number = deal.read().rpartition(" ")
+        if number and found != pack:
             raise pytest.UsageError("two runs have collected different tests, or in another order")
         taken = int(number or 0)
         deal.truncate(0)
-        deal.write(f"{same} {taken + 1}")
+        deal.write(f"{pack} {taken + 1}")
         return taken
