@@ -33,19 +33,29 @@ def diff_life(life: Life) -> Iterator[Change | Note]:
 
 
 def _alive(life: Life, domain: Domain) -> Iterator[Change | Note]:
-    if life.owned is not None and domain.paused and domain.saved is None and not life.monitored:
-        # An `xl create` that was killed: no guest was ever in it, and nothing brings it to its end.
-        half = {"state": "half made", "domid": domain.domid}
-        yield destroyed(life, domain, before=half, after={"state": "halted"}, reason="half_made")
-        if life.domu.state == "running":
-            yield create(life, cause="corrective")
-        return
+    if life.owned is not None and domain.paused and domain.saved is None:
+        if life.being_made:
+            what = f"domain {domain.domid} is being made: left to the xl that makes it"
+            yield Note(life.address, "being_made", what)
+        else:
+            yield from _half_made(life, domain)
+            return
     if life.owned is None:
         yield _adopt(life, domain)
     elif life.owned.powered_off:
         yield _switched_on(life, domain)
     if life.domu.state == "halted":
         yield stop(life, domain)
+
+
+def _half_made(life: Life, domain: Domain) -> Iterator[Change]:
+    """The end of what an `xl create` that was killed has left: no guest was ever in it, and nobody else ends it."""
+    half = {"state": "half made", "domid": domain.domid}
+    ended = destroyed(life, domain, before=half, after={"state": "halted"}, reason="half_made")
+    # What libxl has saved is whole, and whoever made it may be gone already (`xl create -e`).
+    yield replace(ended, fingerprint=(*ended.fingerprint, life.fact("memory")))
+    if life.domu.state == "running":
+        yield create(life, cause="corrective")
 
 
 def _stranger(life: Life) -> str | None:

@@ -39,12 +39,28 @@ class Life:
         """
         known = {self.domu.name, self.owned and self.owned.name, self.before and self.before.name}
         paths = {config_path(name) for name in known if name}
-        others = [names for uuid, names in self.running.items() if uuid != self.domu.uuid]
-        if self.owned is None and len(self.observed.monitors) > len(others):
+        if self.owned is None and self._unknown_monitors:
             return True  # started by hand, under whatever name: one of them may be about to bring it back
         return sum(1 for path in self.observed.monitors if path in paths) > sum(
-            1 for names in others if known & names
+            1 for names in self._others if known & names
         )
+
+    @property
+    def being_made(self) -> bool:
+        """Whether somebody may still be making its domain: an `xl create` of whatever file, a restore, a migration.
+
+        All that can be told of their processes is that there are more than running domains.
+        """
+        return self.monitored or self._unknown_monitors
+
+    @property
+    def _others(self) -> list[frozenset[str]]:
+        return [names for uuid, names in self.running.items() if uuid != self.domu.uuid]
+
+    @property
+    def _unknown_monitors(self) -> bool:
+        """Whether more monitors live than the running domains of others have."""
+        return len(self.observed.monitors) > len(self._others)
 
     @property
     def arrives(self) -> bool:
