@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import stat
 import struct
 from collections.abc import Collection, Iterable, Mapping
@@ -18,6 +19,9 @@ USERDATA = "/var/lib/xen"
 # linux/loop.h: struct loop_info64 begins with the device and the inode of the file, and the device that it is itself.
 # Of a plain file that is the one it lies on once more, or 0: kernels differ.
 _LOOP_GET_STATUS64, _LOOP_INFO_BYTES, _LOOP_INFO = 0x4C05, 232, struct.Struct("=QQQ")
+_MAKERS = frozenset({"create", "restore", "migrate-receive"})
+# Real and effective. A process calls itself what it likes: else whoever has an account in dom0 could keep a VPS down.
+_ROOT = re.compile(r"^Uid:\t0\t0\t", re.MULTILINE)
 _MOUNT_FIELDS = 10  # without the optional ones
 # Configuration files are a few kilobytes; what is larger under our names is not ours.
 TEXT_LIMIT_BYTES = 1024 * 1024
@@ -64,7 +68,10 @@ class Files(Protocol):
         """Who has one of these images in use, as `process 812 (qemu)` or `loop0`, for those that are held."""
 
     def monitors(self) -> Collection[str]:
-        """The configuration path of each living `xl create` or `xl restore`, "" without one: each watches over one domain."""
+        """The configuration path of each living `xl create`, `restore` or `migrate-receive` of root's, "" without one.
+
+        Each makes one domain, and watches over it from then on.
+        """
 
 
 def digest(text: str | None) -> str:
@@ -237,9 +244,13 @@ class HostFiles:
                 argv = (
                     self._at(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
                 )
+                monitor = argv[0].rsplit("/", 1)[-1] == "xl" and not _MAKERS.isdisjoint(argv)
+                ours = monitor and _ROOT.search(
+                    self._at(f"/proc/{process}/status").read_text("utf-8", "replace")
+                )
             except OSError:
                 continue  # ended while we looked
-            if argv[0].rsplit("/", 1)[-1] == "xl" and not {"create", "restore"}.isdisjoint(argv):
+            if ours:
                 found.append(
                     next((each for each in argv if each.startswith("/") and each.endswith(".cfg")), "")
                 )

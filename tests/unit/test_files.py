@@ -98,8 +98,9 @@ def test_names_are_sorted_and_none_without_a_folder(root: Path) -> None:
 # ---------------------------------------------------------------- who holds an image
 
 
-def process(root: Path, pid: int, *argv: str, opens: tuple[str, ...] = ()) -> None:
+def process(root: Path, pid: int, *argv: str, opens: tuple[str, ...] = (), user: int = 0) -> None:
     put(root, f"/proc/{pid}/cmdline", "\0".join(argv) + "\0")
+    put(root, f"/proc/{pid}/status", f"Name:\txl\nPid:\t{pid}\nUid:\t{user}\t{user}\t{user}\t{user}\n")
     folder = root / "proc" / str(pid) / "fd"
     folder.mkdir()
     for number, path in enumerate(opens):
@@ -184,5 +185,14 @@ def test_a_monitor_is_known_by_the_configuration_it_was_started_with(root: Path)
     process(root, 21, "xl", "list")
     process(root, 22, "vi", "create", "/etc/xen/vm02.cfg")
     process(root, 23, "")
+    process(root, 24, "xl", "restore", "/var/backups/vm03.save")
+    process(root, 25, "xl", "migrate-receive")
 
-    assert set(at(root).monitors()) == {"/etc/xen/vm01.cfg"}
+    assert list(at(root).monitors()) == ["", "", "/etc/xen/vm01.cfg"]
+
+
+def test_what_is_not_root_s_is_no_monitor_whatever_it_calls_itself(root: Path) -> None:
+    process(root, 20, "xl", "create", "/etc/xen/vm01.cfg", user=1000)
+    put(root, "/proc/21/cmdline", "xl\0create\0/etc/xen/vm02.cfg\0")  # it ends meanwhile
+
+    assert list(at(root).monitors()) == []
