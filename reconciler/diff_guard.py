@@ -187,7 +187,7 @@ def _diff(
 ) -> Iterator[Change | Note]:
     observed = situation.observed
     loaded = observed.guard
-    script, what = _script(guard, observed)
+    script, what = nftables.script(loaded, guard, observed.features)
     if not script:
         for port in strangers:
             what = "is no vif and no declared uplink: declare it in host.yaml, or take it off the bridge"
@@ -240,15 +240,6 @@ def _blocked_guard(why: str) -> Change:
         layer=("guard",),
         blocked=why,
     )
-
-
-def _script(guard: Guard, observed: Observed) -> tuple[str, str]:
-    loaded = observed.guard
-    if loaded is None:
-        return nftables.full(guard, observed.features), "table"
-    if not nftables.rules_match(loaded, guard, observed.features):
-        return nftables.reload_rules(guard, observed.features) + nftables.delta(loaded, guard), "rules"
-    return nftables.delta(loaded, guard), "elements"
 
 
 def _settings(situation: Situation, guard: Guard) -> tuple[dict[str, object], dict[str, object]]:

@@ -71,14 +71,27 @@ def normalised_rules(text: str) -> str:
     blocks: dict[str, list[str]] = {}
     rest: list[str] = []
     for block in _listed(text):
+        folded = [line for each in block.lines if (line := _folded(each))]
         if block.kind:
-            blocks[f"{block.kind} {block.name}"] = [
-                folded for line in block.lines if (folded := _folded(line))
-            ]
+            blocks[f"{block.kind} {block.name}"] = folded
         else:
             # Whatever is no block of a kind we know was not put there by us.
-            rest += [word for line in block.lines for word in line.replace("}", "").split()]
-    return repr((sorted(blocks.items()), rest))
+            rest += [word for line in folded if (word := line.replace("}", "").strip())]
+    found = [*sorted(blocks.items()), *([("", rest)] if rest else [])]
+    return "".join(f"{name}\n" + "".join(f"\t{line}\n" for line in lines) for name, lines in found)
+
+
+def rule_blocks(rules: str) -> Mapping[str, tuple[str, ...]]:
+    """The lines of each block in normalised rules, by `chain NAME`, `set NAME` or `map NAME`; by "" those in none."""
+    found: dict[str, list[str]] = {}
+    name = ""
+    for line in rules.splitlines():
+        if line.startswith("\t"):
+            found.setdefault(name, []).append(line[1:])
+        else:
+            name = line
+            found[name] = []
+    return {name: tuple(lines) for name, lines in found.items()}
 
 
 @dataclass(slots=True)

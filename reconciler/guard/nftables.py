@@ -12,7 +12,7 @@ from ipaddress import IPv4Network
 from reconciler.guard.binding import Address, Binding, Guard
 from reconciler.guard.nftables_rules import SETS, TABLE, UNREADABLE, chain_text, chains, declarations, listed
 from schemas.claims import eui64_link_local
-from state.nft import Features, LoadedTable, normalised_rules
+from state.nft import Features, LoadedTable, normalised_rules, rule_blocks
 
 Elements = Mapping[str, frozenset[str]]
 # Whatever of it is loaded, and also where nothing is.
@@ -73,6 +73,17 @@ def binding_script(binding: Binding) -> str:
     found: dict[str, set[str]] = {each.name: set() for each in SETS}
     _bind(found, binding, binding.interface)
     return "".join(statement("add", name, members) for name, members in sorted(found.items()))
+
+
+def script(loaded: LoadedTable | None, guard: Guard, features: Features) -> tuple[str, str]:
+    """The script that brings a kernel to this guard, "" where it is there, and what of the table it replaces."""
+    if loaded is None:
+        return full(guard, features), "table"
+    if rules_match(loaded, guard, features):
+        return delta(loaded, guard), "elements"
+    if not reloads(loaded, guard, features):
+        return full(guard, features), "rules"
+    return reload_rules(guard, features) + delta(loaded, guard), "rules"
 
 
 def full(guard: Guard, features: Features) -> str:
@@ -157,7 +168,31 @@ def restored(listing: str) -> str:
 
 def rules_match(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
     """Whether the loaded rules are ours, unchanged."""
-    return loaded.rules == normalised_rules(f"table {TABLE} {{\n{listed(guard, features)}}}\n")
+    return loaded.rules == _rules(guard, features)
+
+
+def reloads(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
+    """Whether reload_rules brings our rules back: nothing else is in the table, and what is in it is of the same make.
+
+    A set of another type, and a chain at another place in the hook, can only be made anew; what somebody else has put into
+    our table only goes with it.
+    """
+    wanted = rule_blocks(_rules(guard, features))
+    return all(
+        name in wanted and _make(name, lines) == _make(name, wanted[name])
+        for name, lines in rule_blocks(loaded.rules).items()
+    )
+
+
+def _rules(guard: Guard, features: Features) -> str:
+    return normalised_rules(f"table {TABLE} {{\n{listed(guard, features)}}}\n")
+
+
+def _make(name: str, lines: tuple[str, ...]) -> tuple[str, ...]:
+    """What of a block stays as it is for as long as the block is there."""
+    if not name.startswith("chain "):
+        return lines
+    return tuple(line.partition("; policy")[0] for line in lines if line.startswith(("type ", "comment ")))
 
 
 def _table(guard: Guard, features: Features) -> str:

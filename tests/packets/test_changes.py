@@ -192,3 +192,36 @@ def test_what_passes_a_bridge_that_is_not_managed_is_left_alone(lab: Lab, featur
         lab.dom0.must("ip", "link", "del", "other0")
         sender.close()
         hearer.close()
+
+
+# What others may have done to our table, and what another version of this program may have left there.
+_PREROUTING = "chain prerouting {\n\t\ttype filter hook prerouting priority dstnat - 10;"
+_OWN_MAC = "set own_mac {\n\t\ttype ifname . ether_addr\n"
+SPOILT = {
+    "a rule": ("", "insert rule bridge domgit prerouting accept"),
+    "a policy": ("", "add chain bridge domgit prerouting { policy drop; }"),
+    "asleep": ("", "add table bridge domgit { flags dormant; }"),
+    "a chain before ours": ("", "add chain bridge domgit a { type filter hook prerouting priority -400; }"),
+    "a set": ("", "add set bridge domgit evil { type ifname; }"),
+    "a counter": ("", "add counter bridge domgit evil"),
+    "a chain elsewhere": (_PREROUTING, _PREROUTING.replace("dstnat - 10", "0")),
+    "a set with timeouts": (_OWN_MAC, f"{_OWN_MAC}\t\tflags timeout\n"),
+    "a set of another size": (_OWN_MAC, f"{_OWN_MAC}\t\tsize 9\n"),
+}
+
+
+@pytest.mark.parametrize("spoilt", SPOILT)
+def test_whatever_our_table_has_become_one_change_makes_it_ours_again(
+    lab: Lab, features: Features, spoilt: str
+) -> None:
+    written, instead = SPOILT[spoilt]
+    first = nftables.full(GUARD, features)
+    lab.load(first.replace(written, instead) if written else f"{first}{instead}\n")
+    before = read_table(lab.dom0)
+    script, kind = nftables.script(before, GUARD, features)
+    assert (script != "", kind) == (True, "rules")
+
+    lab.load(script)
+
+    assert nftables.script(read_table(lab.dom0), GUARD, features) == ("", "elements")
+    assert lab.send(FORGED).nothing

@@ -338,3 +338,32 @@ def test_a_listing_is_written_so_that_nft_can_read_it() -> None:
 
     assert script.startswith("table bridge domgit\ndelete table bridge domgit\ntable bridge domgit {\n")
     assert "meta l4proto 51 @th,0,8 { 0x0 } goto refused_v6" in script
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "reloads"),
+    [
+        ("", "", True),
+        ("iifname vmap @ports", "accept", True),
+        ("policy accept", "policy drop", True),
+        ("chain dhcp_client\n", "chain dhcp_client\n\tcomment a\n", False),
+        ("chain dhcp_client\n", "chain evil\n", False),
+        ("priority dstnat - 10", "priority 0", False),
+        ("priority -310", "priority 0", False),
+        ("set own_mac\n", "map own_mac\n", False),
+        ("set own_mac\n", "set own_mac\n\tflags timeout\n", False),
+        ("chain prerouting\n", "\n\tcounter evil {\nchain prerouting\n", False),
+    ],
+)
+def test_rules_are_put_back_in_place_unless_something_of_another_make_is_in_the_table(
+    there: str, instead: str, *, reloads: bool
+) -> None:
+    table = loaded(GUARD)
+    changed = replace(table, rules=table.rules.replace(there, instead, 1) if there else "")
+
+    script, kind = nftables.script(changed, GUARD, FEATURES)
+
+    assert there in table.rules
+    assert kind == "rules"
+    assert ("delete table" not in script) is reloads
+    assert nftables.script(table, GUARD, FEATURES) == ("", "elements")
