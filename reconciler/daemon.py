@@ -18,11 +18,13 @@ from typing import NamedTuple
 from watchdog.observers import Observer
 
 from reconciler.durable import write_whole
+from reconciler.follow import applied_revision, followed
 from reconciler.only_writer import BusyError
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
-from reconciler.reconcile import Dom0, Result, apply, followed
+from reconciler.reconcile import Dom0, Result, apply
+from reconciler.review import StaleError
 from reconciler.status import host_facts
 from reconciler.watch import Nudge, folders, git_folder
 from schemas.diagnostic import SpecError
@@ -62,10 +64,13 @@ class Daemon:
             ReadError: the host cannot be read, or the repository where nothing was ever applied; nothing was changed.
             SpecError: the commit is refused and nothing was ever applied here.
             BusyError: somebody else is changing the host.
+            StaleError: somebody else has applied another commit meanwhile.
         """
         started = self._dom0.monotonic()
-        reading = followed(self._read, self._dom0.last())
-        result = apply(self._dom0, reading, Policy(by_hand=False), by="domgit run")
+        last = self._dom0.last()
+        reading = followed(self._read, last)
+        since = applied_revision(last)
+        result = apply(self._dom0, reading, Policy(by_hand=False), since=since, by="domgit run")
         for problem in result.after.diagnostics:
             if problem.severity == "error":
                 log.error("held back by an error in git", extra={"problem": str(problem)})
@@ -105,7 +110,7 @@ class Daemon:
     def _guarded_pass(self) -> None:
         try:
             self.once()
-        except (ReadError, BusyError) as exc:
+        except (ReadError, BusyError, StaleError) as exc:
             log.warning("pass put off", extra={"error": str(exc)})
         except SpecError as exc:
             log.error("commit refused", extra={"error": str(exc)})  # noqa: TRY400  # the diagnostics say it all

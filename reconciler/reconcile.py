@@ -17,6 +17,7 @@ from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
 from reconciler.diff_foreign import switches
 from reconciler.execute import Disk, Hands
+from reconciler.follow import see_not_overtaken, wanted
 from reconciler.guard_trial import GuardTrial, Safety, recover
 from reconciler.guard_trial import Host as TrialHost
 from reconciler.hotplug import PATH as HOTPLUG_PATH
@@ -33,7 +34,6 @@ from reconciler.review import restricted
 from reconciler.scope import Situation, scope
 from reconciler.secret import known, masked
 from reconciler.step import SHUTDOWN_GRACE_S
-from schemas.diagnostic import Diagnostic, SpecError
 from state.desired import Desired
 from state.files import Files
 from state.observed import Interest, Observed, observe, observe_for
@@ -85,81 +85,6 @@ class Dom0:
             timestamp=self.timestamp,
             sleep=self.sleep,
         )
-
-
-def wanted(reading: Reading, last: LastGood | None) -> tuple[Desired, Source]:
-    """What a reading asks of this host; the last-good state when the commit has an error that reaches all of it.
-
-    Raises:
-        SpecError: it has one, and nothing was ever applied here.
-    """
-    source = Source(reading.revision, "", reading.author, reading.subject)
-    if reading.desired is not None:
-        return reading.desired, source
-    if last is None:
-        raise SpecError(reading.diagnostics)
-    return replace(last.specified, diagnostics=reading.diagnostics), source
-
-
-def applied_commit(last: LastGood | None) -> str | None:
-    """The commit that was last applied; None for a worktree, which has no history, and where nothing was."""
-    return None if last is None or last.source.revision.startswith("worktree:") else last.source.revision
-
-
-def goes_back(reading: Reading, applied: str | None) -> bool:
-    """Whether the commit is known, or must be feared, not to have the applied one in its history."""
-    return (
-        applied is not None and not reading.revision.startswith("worktree:") and reading.descends is not True
-    )
-
-
-def forward_only(reading: Reading, applied: str | None) -> Reading:
-    """The reading, refused as a whole when its commit does not descend from the one that was last applied.
-
-    History never goes back by itself: a branch that was reset, or another repository under the same URL, would
-    take away what customers were given meanwhile. A human may still apply such a commit.
-    """
-    if applied is None or not goes_back(reading, applied):
-        return reading
-    known = "does not descend from" if reading.descends is False else "is in a history without"
-    message = (
-        f"{reading.revision[:12]} {known} {applied[:12]}, which was last applied (to go there: domgit apply)"
-    )
-    refused = Diagnostic(None, None, None, "DG1601", message)
-    return replace(reading, desired=None, refused=True, diagnostics=(refused, *reading.diagnostics))
-
-
-def last_applied(last: LastGood, why: str) -> Reading:
-    """A reading that keeps the host at what was last applied, with the reason."""
-    return Reading(
-        revision=last.source.revision,
-        author=last.source.author,
-        subject=last.source.subject,
-        committed_at="",
-        files=0,
-        hosts=(last.desired.host.name,),
-        valid=False,
-        diagnostics=(Diagnostic(None, None, None, "DG1602", why),),
-        refused=True,
-    )
-
-
-def followed(read: Callable[[str | None], Reading], last: LastGood | None) -> Reading:
-    """What git says now; what was last applied where it cannot be read, or must not be followed by itself.
-
-    `read` gets the commit that was last applied, if any, so that Reading.descends answers. Drift is repaired all the
-    same: guests depend on this host, not on the git server.
-
-    Raises:
-        ReadError: it cannot be read, and nothing was ever applied here.
-    """
-    applied = applied_commit(last)
-    try:
-        return forward_only(read(applied), applied)
-    except ReadError as exc:
-        if last is None:
-            raise
-        return last_applied(last, f"the repository cannot be read: {exc}")
 
 
 def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> Interest:
@@ -289,13 +214,21 @@ class Result:
 
 
 def apply(
-    dom0: Dom0, reading: Reading, policy: Policy, *, by: str, reviewed: Document | None = None
+    dom0: Dom0,
+    reading: Reading,
+    policy: Policy,
+    *,
+    since: str | None,
+    by: str,
+    reviewed: Document | None = None,
 ) -> Result:
     """Bring the host to what the reading wants, as far as the policy and the reviewed plan allow.
 
+    `since` is what had been applied, see reconciler.follow, when it was decided that the reading is to be followed.
+
     Raises:
         BusyError: somebody else is at it.
-        StaleError: the reviewed plan no longer fits.
+        StaleError: the reviewed plan no longer fits, or somebody else has applied another commit since.
         DefectError: the plan breaks a rule that no plan may break.
         ReadError: the host cannot be read; then nothing was changed.
         SpecError: the commit is refused and there is nothing to fall back to.
@@ -305,6 +238,7 @@ def apply(
             log.warning("guard change left behind", extra={key: record[key] for key in ("outcome", "why")})
             dom0.journal().append({"time": dom0.timestamp(), **record})
         last = dom0.last()
+        see_not_overtaken(last, reading, since)
         desired, source = wanted(reading, last)
         situation = look(dom0, desired, source, last)
         plan = make_plan(situation, policy)

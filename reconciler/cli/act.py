@@ -14,12 +14,13 @@ from reconciler.cli.options import Target, branch_of, demand, target_options
 from reconciler.cli.output import Failed, printable, say
 from reconciler.cli.plan import with_branch
 from reconciler.daemon import Daemon, Watched
+from reconciler.follow import applied_commit, applied_revision, goes_back
 from reconciler.journal import Journal
 from reconciler.plan import BY_OTHERS, Plan
 from reconciler.plan_document import Document, checked_document, parse_document, plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
-from reconciler.reconcile import Dom0, Result, applied_commit, apply, current_plan, goes_back
+from reconciler.reconcile import Dom0, Result, apply, current_plan
 from reconciler.review import restricted
 
 
@@ -45,7 +46,8 @@ def apply_command(
     if reviewed is not None:
         where = Target(where.config, where.repository, _revision(reviewed, where), where.host)
     with told():
-        applied = applied_commit(machine.last())
+        last = machine.last()
+    applied = applied_commit(last)
     reading = read(where, fresh=True, applied=applied)
     if applied is not None and goes_back(reading, applied):
         say(f"domgit: this goes back: the commit does not descend from {applied[:12]}", err=True)
@@ -57,7 +59,8 @@ def apply_command(
         if plan.due and not yes:
             confirm()
             reviewed = plan_document(plan, timestamp="")  # what was confirmed, and nothing that came after
-        result = apply(machine, reading, policy, by=who(), reviewed=reviewed)
+        since = applied_revision(last)
+        result = apply(machine, reading, policy, since=since, by=who(), reviewed=reviewed)
     told_result(result)
     raise click.exceptions.Exit(result.exit_code)
 

@@ -20,11 +20,12 @@ from reconciler.cli.options import Target, demand, target, target_options
 from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
 from reconciler.diff import make_plan
+from reconciler.follow import followed
 from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
-from reconciler.reconcile import Dom0, drift_plan, followed, present
+from reconciler.reconcile import Dom0, drift_plan, present
 from reconciler.scope import Situation
 from reconciler.status import domu_facts, domu_lines, host_facts, host_lines, line
 from state.nft import probe_features

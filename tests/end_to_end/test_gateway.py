@@ -19,6 +19,7 @@ import pytest
 
 from reconciler.cli.machine import dom0
 from reconciler.config import Config, Paths
+from reconciler.follow import applied_revision
 from reconciler.guard import nftables
 from reconciler.guard_pending import Pending, PendingFile
 from reconciler.guard_watchdog import SCRIPT, HostWatchdog
@@ -310,7 +311,7 @@ def test_a_change_that_cuts_off_the_git_server_alone_is_taken_back(
         machine = dom0(config, f"ssh://git@{server}:2222/fleet.git")
         reading = read_repository(HostRunner(), repository=str(provider.root), revision="main", host="dom0-a")
 
-        result = apply(machine, reading, Policy(), by="test")
+        result = apply(machine, reading, Policy(), since=applied_revision(machine.last()), by="test")
 
         assert result.exit_code == 5
         error = next(each.error for each in result.outcome.done if each.change.address == "guard")

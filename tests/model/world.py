@@ -15,6 +15,7 @@ from typing import Literal, TypeVar
 from reconciler import ledger
 from reconciler.config import Paths
 from reconciler.diff import make_plan
+from reconciler.follow import applied_revision
 from reconciler.last_good import LastGood
 from reconciler.plan import Plan, Source
 from reconciler.policy import Policy
@@ -153,7 +154,8 @@ class World:
 
     def apply(self, desired: Desired) -> Result:
         """One pass."""
-        return apply(self.dom0, reading_of(desired), self.policy, by="campaign")
+        since = applied_revision(self.dom0.last())
+        return apply(self.dom0, reading_of(desired), self.policy, since=since, by="campaign")
 
     def plan(self, desired: Desired) -> Plan:
         """What a pass would do now."""

@@ -8,12 +8,13 @@ from ipaddress import ip_address
 from typing import Any
 
 from reconciler.diff import make_plan
+from reconciler.follow import wanted
 from reconciler.guard_limits import attempt
 from reconciler.last_good import LastGood
 from reconciler.ledger import Owned
 from reconciler.plan import Source
 from reconciler.policy import Policy
-from reconciler.reconcile import interest, wanted
+from reconciler.reconcile import interest
 from reconciler.render_xl import config_path, render_xl
 from reconciler.reverted import Reverted
 from reconciler.scope import Situation

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -14,12 +15,13 @@ import pytest
 
 from reconciler.converge import Done, Outcome
 from reconciler.diff import make_plan
+from reconciler.follow import applied_commit, forward_only, goes_back, last_applied, see_not_overtaken, wanted
 from reconciler.last_good import LastGood
 from reconciler.only_writer import BusyError, only_writer
 from reconciler.plan import Change, Phase, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
-from reconciler.reconcile import Result, applied_commit, forward_only, goes_back, last_applied, wanted
+from reconciler.reconcile import Result
 from reconciler.review import StaleError, restricted
 from reconciler.step import Run
 from schemas.diagnostic import Diagnostic, SpecError
@@ -114,6 +116,29 @@ def test_a_worktree_that_was_applied_is_no_commit_to_descend_from() -> None:
     assert applied_commit(None) is None
     assert applied_commit(LastGood(Source("worktree:" + "0" * 64), desired({}))) is None
     assert applied_commit(LastGood(Source(BEFORE), desired({}))) == BEFORE
+
+
+@pytest.mark.parametrize(
+    ("since", "now", "overtaken"),
+    [
+        (None, None, False),
+        (BEFORE, BEFORE, False),
+        (BEFORE, REVISION, False),  # somebody else has applied the same commit
+        (None, BEFORE, True),
+        (REVISION, BEFORE, True),
+        (BEFORE, None, True),
+    ],
+)
+def test_a_commit_is_not_applied_over_another_one_that_came_since_it_was_read(
+    since: str | None, now: str | None, overtaken: bool
+) -> None:
+    last = None if now is None else LastGood(Source(now), desired({}))
+    expected = (
+        pytest.raises(StaleError, match="was applied since, not") if overtaken else contextlib.nullcontext()
+    )
+
+    with expected:
+        see_not_overtaken(last, reading({}), since)
 
 
 # ---------------------------------------------------------------- what could not be taken away
