@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,9 +15,15 @@ KINDS: tuple[Kind, ...] = ("Host", "DomU", "Network", "Profile")
 FOLDERS = ("hosts", "networks", "profiles")
 FILE_LIMIT_BYTES = 64 * 1000
 FILE_COUNT_LIMIT = 200_000
+# Of hosts, networks and profiles, all of which stay in memory: every domU stands on them. DomUs come and go in batches.
+GROUND_COUNT_LIMIT = 10_000
 BYTES_LIMIT = 256 * 10**6
 TOO_MANY = Diagnostic(
-    None, None, None, "DG1505", "too many files or bytes (expected at most 200,000 files, 256 MB)"
+    None,
+    None,
+    None,
+    "DG1505",
+    "too many files or bytes (expected at most 200,000 files, 10,000 of them of hosts, networks and profiles, and 256 MB)",
 )
 PATH_LIMIT = 400  # characters; the longest that means something has 63 for the host and 255 for the file
 _HOST_FOLDER = re.compile(r"[a-z][a-z0-9.-]{0,62}")
@@ -42,6 +49,16 @@ def shown_path(path: bytes) -> str:
         text = f"{text[:PATH_LIMIT]}..."
     # ascii(), no codec: those are imported when first used, which the confined child no longer may.
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def ground_and_domus(files: Iterable[str]) -> tuple[list[str], list[str]] | None:
+    """The files of hosts, networks and profiles, and those of domUs, in order; None where too many are no domUs'."""
+    ground, domus = [], []
+    for file in files:
+        where = place(file)
+        if isinstance(where, Place):
+            (domus if where.kind == "DomU" else ground).append(file)
+    return (ground, domus) if len(ground) <= GROUND_COUNT_LIMIT else None
 
 
 def place(file: str) -> Place | Diagnostic | None:

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TypeVar
 
-from schemas.layout import Place, place
+from schemas.layout import TOO_MANY, ground_and_domus
 from state.commit import Commit, GitError, Listing
 from state.confined import confine
 
@@ -125,22 +125,22 @@ class _Served:
     def __init__(self, repository: str, git_objects: Any) -> None:
         self._repository, self._git = repository, git_objects
         self._listing = Listing(Commit(""), {}, {}, ())
+        self._ground: list[str] = []
+        self._domus: list[str] = []
 
     def list_commit(self, revision: str) -> Iterator[Listing]:
-        self._listing = self._git.list_commit(self._repository, revision)
-        yield self._listing
+        listing = self._git.list_commit(self._repository, revision)
+        kinds = ground_and_domus(listing.blobs)
+        if kinds is None:
+            listing, kinds = Listing(listing.commit, {}, {}, (TOO_MANY,)), ([], [])
+        self._listing, (self._ground, self._domus) = listing, kinds
+        yield listing
 
     def ground(self) -> Iterator[Batch]:
-        return self.contents(file for file, kind in self._kinds() if kind != "DomU")
+        return self.contents(self._ground)
 
     def domus(self) -> Iterator[Batch]:
-        return self.contents(file for file, kind in self._kinds() if kind == "DomU")
-
-    def _kinds(self) -> Iterator[tuple[str, str]]:
-        for file in self._listing.blobs:
-            where = place(file)
-            if isinstance(where, Place):
-                yield file, where.kind
+        return self.contents(self._domus)
 
     def contents(self, files: Iterable[str]) -> Iterator[Batch]:
         ids, sizes = self._listing.blobs, self._listing.sizes

@@ -16,7 +16,7 @@ from schemas.diagnostic import Diagnostic
 from schemas.findings import KEPT_LIMIT
 from schemas.fleet import Fleet, completed_fleet, view
 from schemas.ground import Ground, check_ground, places_of
-from schemas.layout import Place, place
+from schemas.layout import TOO_MANY, Place, ground_and_domus, place
 from schemas.tree import Tree
 from state.checked import Memory, Record, claimant, record
 from state.commit import Commit, GitError
@@ -57,11 +57,13 @@ class _Checkout:
     def __init__(self, repository: str) -> None:
         self._found = Worktree(repository)
         self.commit = Commit(self._found.digest)
-        self.ids: Mapping[str, str] = dict.fromkeys(self._found.files, "")
-        self.problems = self._found.problems
+        kinds = ground_and_domus(self._found.files)
+        self._ground = [] if kinds is None else kinds[0]
+        self.ids: Mapping[str, str] = {} if kinds is None else dict.fromkeys(self._found.files, "")
+        self.problems = (TOO_MANY,) if kinds is None else self._found.problems
 
     def ground(self) -> Iterator[Batch]:
-        return self.contents([file for file in self.ids if _kind(place(file)) not in {None, "DomU"}])
+        return self.contents(self._ground)
 
     def domus(self, files: Sequence[str]) -> Iterator[Batch]:
         return self.contents(files)

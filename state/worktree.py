@@ -9,7 +9,15 @@ import stat
 from collections.abc import Iterable, Iterator
 
 from schemas.diagnostic import Diagnostic
-from schemas.layout import BYTES_LIMIT, FILE_COUNT_LIMIT, FILE_LIMIT_BYTES, FOLDERS, TOO_MANY, shown_path
+from schemas.layout import (
+    BYTES_LIMIT,
+    FILE_COUNT_LIMIT,
+    FILE_LIMIT_BYTES,
+    FOLDERS,
+    GROUND_COUNT_LIMIT,
+    TOO_MANY,
+    shown_path,
+)
 from state.commit import ChangedError
 
 # hosts/HOST/domus is the deepest folder that means something; this bounds the recursion.
@@ -108,7 +116,7 @@ def _below(parent: int, name: str, shown: str, problems: list[Diagnostic]) -> It
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
-        if len(entries) > FILE_COUNT_LIMIT:
+        if len(entries) > (FILE_COUNT_LIMIT if name == "domus" else GROUND_COUNT_LIMIT):
             raise _TooManyError  # before any of them is read
         for entry in entries:
             path = f"{shown}/{shown_path(os.fsencode(entry.name))}"

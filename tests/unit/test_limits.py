@@ -86,6 +86,7 @@ HEAVY: dict[str, tuple[Callable[[], Files], str]] = {
         },
         f"{DOMUS % 0}:4:8: error[DG1201]",
     ),
+    "10,001 networks and hosts": (many("networks/n%d.yaml", GOOD["networks/a.yaml"], 9999), "error[DG1505]"),
     "300 MB in all": (many(DOMUS, "# " + "x" * 62_000, 4900), "error[DG1505]"),
 }  # fmt: skip
 # Nothing here is over a limit, so all of it is read: some ten microseconds a file, some nanoseconds a byte.
