@@ -7,7 +7,9 @@ whole reconciler.
 from __future__ import annotations
 
 import importlib
+import io
 import logging
+import os
 import sys
 from collections.abc import Mapping
 
@@ -75,6 +77,10 @@ def main() -> None:
     """Run the command line; every error ends here, told once, with its cause."""
     # `run` sets up a real one; other verbs print results.
     logging.getLogger().addHandler(logging.NullHandler())
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that knows fewer letters than an author's name has gets their numbers.
+            stream.reconfigure(errors="backslashreplace")
     try:
         # Without standalone mode click returns the status of an Exit instead of leaving with it.
         code = cli(standalone_mode=False)
@@ -88,6 +94,11 @@ def main() -> None:
         say(f"domgit: {exc}", err=True)
         sys.exit(exc.exit_code)
     except BrokenPipeError:
+        sys.exit(1)
+    except OSError as exc:
+        # What nobody could name before: a full disk, a file that is not for this user.
+        where = "" if exc.filename is None else f"{os.fsdecode(exc.filename)}: "
+        say(f"domgit: {where}{exc.strerror or exc}", err=True)
         sys.exit(1)
     else:
         sys.exit(code if isinstance(code, int) else 0)

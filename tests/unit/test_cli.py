@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -275,3 +276,26 @@ def test_help_imports_no_verb() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "['reconciler.cli', 'reconciler.cli.output']"
+
+
+def test_what_the_system_refuses_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    done = shell("schema", "--out", str(tmp_path / "file" / "inside"))
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"domgit: {tmp_path / 'file' / 'inside'}: Not a directory\n"
+
+
+def test_letters_that_a_terminal_does_not_know_are_printed_as_numbers() -> None:
+    case = Path(__file__).parents[1] / "cases/spec/good_live_vif_name_is_a_warning"
+
+    done = subprocess.run(
+        [DOMGIT, "validate", case, *NOWHERE],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"not vif\\u2026)" in done.stdout
