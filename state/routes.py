@@ -8,8 +8,12 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from state.listing import Entry, parse_entries
 from state.run import ReadError, Runner, read
 
-# The main table. Who routes by policy has gateways that are not seen here: they are neither required nor protected.
-DEFAULTS = (("ip", "-4", "-j", "route", "show", "default"), ("ip", "-6", "-j", "route", "show", "default"))
+# Of all tables: which of them a packet takes is for the rules to say (ip-rule(8)), and one that none of them leads to
+# names a gateway that need not answer.
+DEFAULTS = (
+    ("ip", "-4", "-j", "route", "show", "default", "table", "all"),
+    ("ip", "-6", "-j", "route", "show", "default", "table", "all"),
+)
 _TO = ("ip", "-j", "route", "get")
 
 
@@ -22,7 +26,7 @@ class Route:
 
 
 def parse_defaults(text: str) -> tuple[Route, ...]:
-    """The next hops in `ip -j route show default`, in ip's order; routes that lead nowhere are none.
+    """The next hops in `ip -j route show default table all`, in ip's order; routes that lead nowhere are none.
 
     Raises:
         ReadError: not the JSON that iproute2 writes.

@@ -98,9 +98,9 @@ class Links:
                 return Answer(json.dumps([_shown(link) for link in self.by_name.values()]))
             case ["-j", "address", "show"]:
                 return Answer(json.dumps([{"ifname": name, "addr_info": []} for name in self.by_name]))
-            case ["-4", "-j", "route", "show", "default"]:
+            case ["-4", "-j", "route", "show", "default", "table", "all"]:
                 return Answer('[{"dst":"default","gateway":"172.16.39.1","dev":"xenbr0","flags":[]}]')
-            case ["-6", "-j", "route", "show", "default"]:
+            case ["-6", "-j", "route", "show", "default", "table", "all"]:
                 return Answer("[]")
             case ["link", "set", "dev", name, *rest]:
                 self._set(self._device(name), rest)

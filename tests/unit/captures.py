@@ -93,6 +93,13 @@ def take_routes() -> None:
         take(f"ip-route-{IPROUTE}-{situation}-v6.json", *v6)
 
     take_default("one-gateway")
+    _done("ip", "route", "add", "default", "via", "172.16.39.7", "dev", "xenbr0", "table", "100")
+    _done("ip", "-6", "route", "add", "default", "via", "fe80::7", "dev", "xenbr0", "table", "100")
+    _done("ip", "route", "add", "unreachable", "default", "table", "101")
+    take_default("by-policy")
+    _done("ip", "route", "flush", "table", "100")
+    _done("ip", "-6", "route", "flush", "table", "100")
+    _done("ip", "route", "flush", "table", "101")
     take(f"ip-route-get-{IPROUTE}-by-gateway.json", "ip", "-j", "route", "get", "192.0.2.7")
     hops = [word for last in "17" for word in ("nexthop", "via", f"172.16.39.{last}", "dev", "xenbr0")]
     _done("ip", "route", "replace", "default", *hops)

@@ -43,6 +43,15 @@ def test_a_route_with_several_hops_has_each_of_them() -> None:
     ]
 
 
+def test_a_gateway_that_only_rules_lead_to_counts_as_well() -> None:
+    assert hops("by-policy") == [
+        ("xenbr0", "172.16.39.7"),
+        ("xenbr0", "172.16.39.1"),
+        ("xenbr0", "fe80::7"),
+        ("xenbr0", "2001:db8:39::1"),
+    ]
+
+
 def test_a_gateway_of_the_other_family_counts_and_a_route_that_refuses_does_not() -> None:
     assert hops("odd") == [("xenbr0", "fe80::1"), ("xenbr0", "2001:db8:39::1"), ("xenbr0", "fe80::1")]
 
