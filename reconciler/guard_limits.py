@@ -119,6 +119,12 @@ def attempt(situation: Situation, change: Change) -> str:
 
 
 def not_again(change: Change, situation: Situation) -> Reverted | None:
-    """The attempt of the same that had to be taken back, if there was one."""
+    """The attempt of the same that had to be taken back, if there was one.
+
+    Of those that were cut short one says nothing: domgit may have ended for any reason. Two of the same may have the
+    change for a reason.
+    """
     tried = attempt(situation, change)
-    return next((each for each in situation.reverted if each.attempt == tried), None)
+    same = [each for each in situation.reverted if each.attempt == tried]
+    judged = [each for each in same if not each.unjudged]
+    return judged[0] if judged else same[-1] if len(same) > 1 else None

@@ -28,7 +28,8 @@ _END = "# end\n"
 class Pending:
     """What there is to know of one change: whose it is, in which boot it was made, what must answer afterwards.
 
-    `undo` is an nft script that does nothing where the change was not made.
+    `undo` is an nft script that does nothing where the change was not made. `attempt` is what was tried, as
+    reconciler.guard_limits names it.
     """
 
     apply: str
@@ -36,6 +37,7 @@ class Pending:
     time: str
     needs: tuple[str, ...]
     undo: str
+    attempt: str
 
     def text(self) -> str:
         """The file: an nft script whose first line is a comment with all the rest."""

@@ -107,9 +107,8 @@ class GuardTrial:
         error = f"taken back: {why}{self._take_back(*pending)}"
         if silent:
             # Slowness says nothing of the change itself, and is no reason not to try it again.
-            known = reverted.load(self._host.reverted)
             again = Reverted(attempt(self._situation, change), self._host.timestamp(), why)
-            reverted.save(self._host.reverted, (*known, again))
+            reverted.add(self._host.reverted, again)
         self._tell("reverted", why=why)
         log.error("guard change taken back", extra={"why": why})
         return Tried(error, reverted=True)
@@ -143,6 +142,7 @@ class GuardTrial:
             time=self._host.timestamp(),
             needs=_names(needs),
             undo=self._undo(change),
+            attempt=attempt(self._situation, change),
         )
         file = PendingFile(self._host.folder / f"{self._apply}-{os.urandom(3).hex()}")
         file.write(pending)
@@ -223,16 +223,17 @@ def recover(host: Host) -> Iterator[Mapping[str, Any]]:
 
 
 def _recovered(host: Host, file: PendingFile, state: State, pending: Pending) -> Mapping[str, Any]:
-    if state == "reverted":
-        file.discard()
-        return {"outcome": "reverted", "why": "domgit ended before it was confirmed: its watchdog did it"}
-    if pending.boot != host.boot():
-        file.discard()
-        return {"outcome": "forgotten", "why": "the host was restarted: the change is gone anyway"}
-    problem = taken_back(host, file, pending)
-    if problem is not None:
-        return {"outcome": "damaged", "why": f"{file.set_aside()}: {problem}"}
-    return {"outcome": "reverted", "why": "domgit ended before it was confirmed"}
+    if state != "reverted":
+        if pending.boot != host.boot():
+            file.discard()
+            return {"outcome": "forgotten", "why": "the host was restarted: the change is gone anyway"}
+        problem = taken_back(host, file, pending)
+        if problem is not None:
+            return {"outcome": "damaged", "why": f"{file.set_aside()}: {problem}"}
+    why = "domgit ended before it was confirmed"
+    reverted.add(host.reverted, Reverted(pending.attempt, host.timestamp(), why, unjudged=True))
+    file.discard()
+    return {"outcome": "reverted", "why": why + (": its watchdog did it" if state == "reverted" else "")}
 
 
 def _server(

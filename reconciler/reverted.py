@@ -18,11 +18,15 @@ Kind = Literal["table", "rules", "elements"]
 
 @dataclass(frozen=True, slots=True)
 class Reverted:
-    """One attempt, as reconciler.guard_limits.attempt names it; when it was taken back, and why."""
+    """One attempt, as reconciler.guard_limits.attempt names it; when it was taken back, and why.
+
+    `unjudged`: domgit ended before it was known whether the gateway answers.
+    """
 
     attempt: str
     time: str
     why: str
+    unjudged: bool = False
 
     def __str__(self) -> str:
         """For plans."""
@@ -47,6 +51,15 @@ def load(path: Path) -> tuple[Reverted, ...]:
         raise ReadError(f"{path}: {exc.strerror}") from exc
     except ValidationError as exc:
         raise ReadError(f"{path}: damaged: {exc.error_count()} values are not what was written") from exc
+
+
+def add(path: Path, one: Reverted) -> None:
+    """Remember one more.
+
+    Raises:
+        ReadError: as load.
+    """
+    save(path, (*load(path), one))
 
 
 def save(path: Path, reverted: Iterable[Reverted]) -> None:

@@ -266,7 +266,7 @@ def test_a_watchdog_whose_change_was_never_made_leaves_everything_as_it_is(
         provider.commit()
         inverse = undo_of(provider)
     file = PendingFile(PENDING / "never")
-    file.write(Pending(apply="", boot="", time="", needs=(), undo=inverse))
+    file.write(Pending(apply="", boot="", time="", needs=(), undo=inverse, attempt=""))
     HostWatchdog(HostRunner()).start(file, 1.0)
 
     pinged = guest.run(["ping", "-q", "-i", "0.01", "-c", "200", "172.16.39.102"]).stdout

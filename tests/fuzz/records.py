@@ -225,7 +225,12 @@ def _reverteds() -> tuple[bytes, ...]:
 
 
 _PENDING = Pending(
-    "20261127T100000-abcdef", "boot", "2026-11-27T10:00:00Z", ("192.0.2.1",), "delete table bridge domgit\n"
+    "20261127T100000-abcdef",
+    "boot",
+    "2026-11-27T10:00:00Z",
+    ("192.0.2.1",),
+    "delete table bridge domgit\n",
+    "0123",
 )
 
 

@@ -24,6 +24,7 @@ PENDING = Pending(
     time="2030-01-01T00:00:00Z",
     needs=("172.16.39.1 on xenbr0",),
     undo="list tables bridge\n",  # real watchdogs run here, on whatever machine this is
+    attempt="0123",
 )
 
 

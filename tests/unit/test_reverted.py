@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from reconciler import reverted
 from reconciler.diff import make_plan
-from reconciler.guard_limits import attempt, kind_of
+from reconciler.guard_limits import attempt, kind_of, not_again
 from reconciler.plan import Change
 from reconciler.policy import Policy
 from reconciler.reverted import Reverted
@@ -100,3 +101,19 @@ def test_what_git_says_makes_another_attempt(git: dict[str, Any]) -> None:
 
 def test_what_is_loaded_anew_is_another_attempt_than_one_address() -> None:
     assert tried({**NEW_ADDRESS, "live": {"guard": "none"}}) != tried(NEW_ADDRESS)
+
+
+@pytest.mark.parametrize(
+    ("unjudged", "stands"),
+    [([], None), ([True], None), ([True, True], 1), ([False], 0), ([True, False], 1), ([False, True], 0)],
+)
+def test_one_attempt_that_was_cut_short_says_nothing_and_two_do(
+    unjudged: list[bool], stands: int | None
+) -> None:
+    found = situation(NEW_ADDRESS)
+    mine = [Reverted(tried(NEW_ADDRESS), str(number), "", each) for number, each in enumerate(unjudged)]
+    others = [Reverted("another", "", "", unjudged=True)] * 3
+
+    again = not_again(guard_of(NEW_ADDRESS), replace(found, reverted=(*others, *mine)))
+
+    assert again == (None if stands is None else mine[stands])
