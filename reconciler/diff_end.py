@@ -45,6 +45,14 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
             life, "unmanaged", f"domain {domain.domid} has shut down and was never managed here"
         )
         return
+    if _installed(life, domain):
+        yield Note(
+            life.address,
+            "installed",
+            f"domain {domain.domid}: its installer has ended, and would begin anew: left so until git says "
+            f"`phase: run` (`xl destroy {domain.domid}` has it begin anew)",
+        )
+        return
     starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
     # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
     stays_off = domu.state == "running" and not starts
@@ -64,6 +72,17 @@ def _monitor_acts(life: Life, domain: Domain) -> bool:
     """Whether the monitor of a domain that has shut down does something about it: a poweroff it may leave to us."""
     preserved = domain.saved is not None and domain.saved.on_poweroff == "preserve"
     return life.monitored and not (domain.shutdown == "poweroff" and preserved)
+
+
+def _installed(life: Life, domain: Domain) -> bool:
+    """Whether an installer has rebooted its machine, and git still says that the installer is to start.
+
+    One that asks nothing would write over what it has just installed, again and again.
+    """
+    boot = life.domu.boot
+    kept = domain.saved is not None and domain.saved.on_reboot == "preserve"
+    wanted = boot is not None and boot.phase == "install" and life.domu.state == "running"
+    return domain.shutdown == "reboot" and kept and wanted
 
 
 def destroyed(

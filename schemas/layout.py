@@ -53,7 +53,8 @@ def shown_path(path: bytes) -> str:
 
 def ground_and_domus(files: Iterable[str]) -> tuple[list[str], list[str]] | None:
     """The files of hosts, networks and profiles, and those of domUs, in order; None where too many are no domUs'."""
-    ground, domus = [], []
+    ground: list[str] = []
+    domus: list[str] = []
     for file in files:
         where = place(file)
         if isinstance(where, Place):
