@@ -48,6 +48,7 @@ MODULES = (
             "diff_disk",
             "diff_domain",
             "diff_end",
+            "diff_foreign",
             "diff_guard",
             "diff_start",
             "diff_vif",
@@ -58,12 +59,19 @@ MODULES = (
             "life",
             "lint",
             "plan",
+            "plan_document",
+            "plan_text",
             "policy",
+            "render_xl",
             "review",
             "scope",
             "step",
             "way_out",
         )
+    ),
+    *(
+        f"reconciler.foreign.{name}"
+        for name in ("frames", "index", "judge", "match", "path", "walk", "weaken")
     ),
     *(
         f"reconciler.guard.{name}"
