@@ -281,8 +281,11 @@ class _Seen:
 
     def _sort_out(self, place: Place, verdict: Verdict) -> None:
         for event in verdict.partly:
-            into, does = (self._unsure, _MAY) if event.flow.doubt else (self._partly, _DOES)
-            into.setdefault(event.table.address, set()).add(f"{event.quoted} {does[event.what]}")
+            if event.flow.doubt:
+                into, does = self._unsure, f"{_MAY[event.what]} what guests send or get"
+            else:
+                into, does = self._partly, f"{_DOES[event.what]} some of what guests send or get"
+            into.setdefault(event.table.address, set()).add(f"{event.quoted} {does}")
         for weakness in rewritten(self._sight.judge, place, verdict.rewritten):
             self._weakened(weakness)
 
@@ -292,28 +295,26 @@ class _Seen:
                 weakness.port
             )
         else:
-            self._unsure.setdefault(weakness.table.address, set()).add(f"{weakness.how}, perhaps,")
+            self._unsure.setdefault(weakness.table.address, set()).add(f"{weakness.how}, perhaps")
 
     def told(self) -> Iterator[Change | Note]:
-        """All of it, as changes that cannot be done and notes."""
+        """All of it, as changes that cannot be done and notes, in no order."""
         for weakness in weaknesses(self._sight.judge, self._places.values()):
             self._weakened(weakness)
         yield from self._dark.values()
-        for port in sorted(self._sight.programs & self._places.keys()):
+        for port in self._sight.programs & self._places.keys():
             yield Note(
                 f"port.{port}",
                 "xdp",
                 "a program looks at its frames before every hook: what it does cannot be judged",
             )
-        for address, hows in sorted(self._weak.items()):
+        for address, hows in self._weak.items():
             said = "; ".join(f"{how} ({_named(ports)})" for how, ports in sorted(hows.items()))
             yield _said(address, address, WEAKENED, f"weakens the guard: {said}")
-        for address, texts in sorted(self._partly.items()):
-            yield Note(address, "foreign_rules", f"{_some(texts)} some of what guests send or get")
-        for address, texts in sorted(self._unsure.items()):
-            yield Note(
-                address, "foreign_unsure", f"{_some(texts)} what guests send or get: it is not understood"
-            )
+        for address, texts in self._partly.items():
+            yield Note(address, "foreign_rules", _some(texts))
+        for address, texts in self._unsure.items():
+            yield Note(address, "foreign_unsure", f"{_some(texts)}: it is not understood")
 
 
 def _some(texts: set[str]) -> str:

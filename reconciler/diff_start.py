@@ -50,14 +50,11 @@ def start(life: Life) -> Iterator[Change | Note]:
 def _display_holder(life: Life) -> str | None:
     """Why its VNC server could not start: a running guest keeps its display until its own reboot, whatever git says."""
     vnc = life.domu.vnc
+    if vnc is None:
+        return None
     for domain in life.observed.domains:
         theirs = None if domain.saved is None else domain.saved.vnc
-        if (
-            vnc is not None
-            and theirs is not None
-            and domain.uuid != life.domu.uuid
-            and theirs.display == vnc.display
-        ):
+        if theirs is not None and theirs.display == vnc.display:
             return f"VNC display {vnc.display} is in use by {domain.name} until its next own reboot"
     return None
 
