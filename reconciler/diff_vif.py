@@ -99,14 +99,13 @@ def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
 def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
     observed, domain = slot.observed, slot.domain
     port = observed.ports.get(there.interface)
-    # A vif whose hotplug script failed stays behind in xenstore, unbridged: it must go before it can come.
-    broken = port is None or there.hotplug_status == "error"
     same = (there.mac, there.bridge, there.interface) == (
         vif.mac,
         vif.bridge,
         interface_of(vif, domain.domid),
     )
-    if broken or not same or (port is not None and port.bridge != vif.bridge):
+    # A vif whose hotplug script failed stays behind in xenstore, unbridged: it must go before it can come.
+    if port is None or port.bridge != vif.bridge or there.hotplug_status == "error" or not same:
         if same:
             slot = replace(slot, cause="corrective")
         change = slot.change(
