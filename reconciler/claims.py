@@ -18,7 +18,7 @@ from state.xenstore import BackendVif
 
 ORPHAN = "an orphan: its file is gone"
 # Whose it is comes before what lies there: nobody is to be told to adopt, or to let go of, what is somebody else's.
-_LESSER = frozenset({"would_lose_bytes", "disk_in_use", "display_in_use", "capacity", "would_be_dark"})
+_LESSER = frozenset({"would_lose_bytes", "disk_in_use", "display_in_use", "capacity"})
 REFUSALS = frozenset({"claim_conflict", "name_taken", "would_be_dark"})
 
 

@@ -272,7 +272,7 @@ def _touched(loaded: LoadedTable | None, guard: Guard) -> frozenset[str]:
     ports: set[str] = set()
     for name, members in wanted.items():
         there = frozenset() if loaded is None else loaded.elements.get(name, frozenset())
-        ports.update(member.split('"')[1] for member in members ^ there if '"' in member)
+        ports.update(member.split('"')[1] for member in members ^ there)
     return frozenset(ports)
 
 
