@@ -20,6 +20,7 @@ from state.desired import DomU
 from state.facts import fact
 from state.files import USERDATA
 from state.observed import Domain, Observed
+from state.xl import SavedDomain
 
 # Whose first line says that a file is ours; a hand-written one is kept beside the ledger before it is replaced.
 HEADER = "# Written by domgit "
@@ -93,7 +94,7 @@ def diff_staged(domu: DomU, domain: Domain, observed: Observed, before: DomU | N
     """
     if domain.saved is None:
         return
-    is_now, wanted = saved_fields(domain), wanted_fields(domu)
+    is_now, wanted = saved_fields(domain.saved), wanted_fields(domu)
     differing = sorted(name for name in wanted if is_now[name] != wanted[name])
     text = render_xl(domu)
     if not differing and domain.staged in {None, text}:
@@ -164,15 +165,8 @@ def wanted_fields(domu: DomU) -> Fields:
     }
 
 
-def saved_fields(domain: Domain) -> Fields:
-    """The same fields as libxl has them saved.
-
-    Raises:
-        ValueError: nothing is saved for the domain.
-    """
-    saved = domain.saved
-    if saved is None:
-        raise ValueError(f"domain {domain.domid} has no saved configuration")
+def saved_fields(saved: SavedDomain) -> Fields:
+    """The same fields as libxl has them saved."""
     return {
         "type": saved.type,
         "maxMemory": saved.max_memory_mib,
