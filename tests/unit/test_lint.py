@@ -120,3 +120,51 @@ def test_a_good_plan_is_passed_over_in_silence() -> None:
 )
 def test_a_plan_that_breaks_a_rule_is_told(changes: list[Change], why: str) -> None:
     assert said(*changes) == (why,)
+
+
+@pytest.mark.parametrize(
+    "verb",
+    ["shutdown", "destroy", "rename", "mem-set", "vcpu-set", "network-attach", "network-detach", "config-update"],
+)  # fmt: skip
+def test_every_command_upon_a_domain_names_it_by_its_domid(verb: str) -> None:
+    wrong = f"domu.vm01: `xl {verb} 6 x` does not name the domain by the domid it was planned against"
+
+    assert said(change(steps=(Run(("xl", verb, "5", "x")),))) == ()
+    assert said(change(steps=(Run(("xl", verb, "6", "x")),))) == (wrong,)
+    assert said(change(early=(Run(("xl", verb, "6", "x")),), steps=(), phase=Phase.REMOVE)) == (wrong,)
+    assert said(change(steps=(Run(("other", verb, "6", "x")),))) == ()
+
+
+@pytest.mark.parametrize("verb", ["shutdown", "destroy", "network-detach"])
+def test_what_takes_something_away_may_have_an_impact_and_holds_on_to_who_it_is(verb: str) -> None:
+    step = Run(("xl", verb, "5"))
+
+    assert said(change(steps=(step,), impact="link")) == ()
+    assert said(change(steps=(step,), fingerprint=(("memory:x", "1"),))) == (
+        "domu.vm01 takes something away without holding on to who it is",
+    )
+    assert said(change(steps=(Run(("other", verb, "5")),), fingerprint=(("memory:x", "1"),))) == ()
+
+
+def test_what_is_no_fault_is_not_said() -> None:
+    assert said(change(steps=(Run(("xl", "create", "-q", "-f", "/etc/xen/vm01.cfg")),))) == ()
+    assert said(change(steps=(Run(("xl", "list", "vm01")),))) == ()
+    assert said(change(address="guard", impact="link")) == ()
+    assert said(change(), change(when="next_guest_reboot")) == ()
+    assert said(change(address="domu.vm02"), change()) == ()
+    early = (Run(("xl", "network-detach", "5", "0")),)
+    assert said(change(early=early, phase=Phase.REMOVE), change(early=early, phase=Phase.ADD)) == ()
+    assert said(change(steps=(Run(("nft", "-f", "-x")),))) == (
+        "domu.vm01: `nft -f -x` has a value that reads as an option",
+    )
+
+
+def test_faults_are_told_in_one_order() -> None:
+    twice = [
+        change(address=name) for name in ("domu.vm02", "domu.vm01", "domu.vm02", "domu.vm01", "domu.vm01")
+    ]
+
+    assert said(*twice) == (
+        "domu.vm01 is changed 3 times in one phase",
+        "domu.vm02 is changed 2 times in one phase",
+    )
