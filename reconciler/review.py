@@ -16,7 +16,7 @@ class StaleError(Exception):
 def restricted(plan: Plan, reviewed: Document) -> Plan:
     """The part of a fresh plan that a reviewed one allows.
 
-    What the review did not list is left out; what it listed and is done already is fine.
+    What the review did not list, or listed as blocked, is left out; what it listed and is done already is fine.
 
     Raises:
         StaleError: a listed change would now do something else, with the fields that moved.
@@ -39,6 +39,8 @@ def restricted(plan: Plan, reviewed: Document) -> Plan:
         if not candidates:
             continue
         before = next((each for each in candidates if each["digest"] == fresh["digest"]), candidates[0])
+        if change.due and before["blocked"] is not None:
+            continue  # shown as what is not done: that it could be by now, nobody has seen
         if before["digest"] != fresh["digest"] and change.due:
             moved += [f"{change.address}: {field}" for field in _moved_fields(before, fresh)]
         allowed.append(change)

@@ -219,6 +219,17 @@ def test_what_the_review_did_not_list_is_left_out() -> None:
     assert "guard" in {change.address for change in plan(more).changes}
 
 
+def test_what_the_review_saw_blocked_is_not_done_when_nothing_is_in_its_way_any_more() -> None:
+    gone: dict[str, Any] = {"state": "absent"}
+    two = {"applied": {"vm01": {}, "vm02": {}}, "git": {"vm01": gone, "vm02": gone}}
+    one = {**two, "live": {"vm02": {"gone": "yes", "owned": "no"}}}
+
+    assert [change.blocked for change in plan(two).changes if change.reason == "guard_exceeded"]
+    assert restricted(plan(two), document(two)) == plan(two)
+    assert "domu.vm01" in {change.address for change in plan(one).due}
+    assert restricted(plan(one), document(two)).due == ()
+
+
 def test_what_is_done_already_does_not_make_a_plan_stale() -> None:
     done = {"applied": MEMORY["git"], "git": MEMORY["git"]}
 
