@@ -12,7 +12,7 @@ import gc
 import json
 import sys
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import cached_property
 from hashlib import sha256
@@ -136,6 +136,9 @@ class Campaign:
             if path.is_file() and path.parent != EQUIVALENT.parent
         )
         self.level = f"{self.tests}+" if thorough else self.tests
+        self._saw: Counter[tuple[str, str]] = (
+            Counter()
+        )  # how many mutants at import the tests of a file have killed
 
     @cached_property
     def order(self) -> Order:
@@ -209,10 +212,13 @@ class Campaign:
         )
 
     def _at_import(self, mutant: Mutant, tree: ast.Module) -> Result:
-        near = Counter(test.partition("::")[0] for test in self.known.tests(mutant.file, range(1, 1000)))
-        return campaign.attempt_at_import(
-            mutant, tree, [file for file, _ in near.most_common()], self.known.usual_s
-        )
+        cost_s: defaultdict[str, float] = defaultdict(float)
+        for test in self.known.tests(mutant.file, range(1, 1000)):
+            cost_s[test.partition("::")[0]] += self.known.usual_s[test]
+        files = sorted(cost_s, key=lambda file: (-self._saw[mutant.module, file], cost_s[file], file))
+        how, by = campaign.attempt_at_import(mutant, tree, files, self.known.usual_s)
+        self._saw[mutant.module, by.partition("::")[0]] += how == KILLED
+        return how, by
 
     def told(self, modules: Iterable[str]) -> int:
         """The table; exit status 1 when an entry of the list of equivalents is of no mutant."""
