@@ -252,7 +252,7 @@ def attempt_at_import(
             with_tests(then, [file])  # a module that cannot be imported ends this with an exception
             if seen and seen[-1][0] == KILLED:
                 break
-        return seen[-1]
+        return seen[-1] if seen else (SURVIVED, "no test")
 
     return in_child(work)
 
