@@ -41,7 +41,7 @@ def unsettled(world: World, desired: Desired, plan: Plan) -> Iterator[str]:
                 yield f"{domu.name} is a tombstone and still ours"
             continue
         if domain is None or not domain.runs:
-            if _waits_for_another(world, domu, plan):
+            if _waits_for_another(world, domu, plan) or _installed(domu, domain, plan):
                 continue
             yield f"{domu.name} does not run"
             continue
@@ -71,6 +71,13 @@ def _waits_for_another(world: World, domu: DomU, plan: Plan) -> bool:
     """
     noted = any(note.address == f"domu.{domu.name}" and note.reason in _WAITING for note in plan.notes)
     return noted and bool(world.host.toolstack.monitors())
+
+
+def _installed(domu: DomU, domain: Domain | None, plan: Plan) -> bool:
+    """An installer that has rebooted is not to begin anew by itself."""
+    noted = any(note.address == f"domu.{domu.name}" and note.reason == "installed" for note in plan.notes)
+    phase = None if domu.boot is None else domu.boot.phase
+    return noted and phase == "install" and domain is not None and domain.shutdown == "reboot"
 
 
 def _domain(world: World, domu: DomU, domain: Domain) -> Iterator[str]:
