@@ -36,7 +36,10 @@ def lint(plan: Plan) -> tuple[str, ...]:
 
 
 def _duplicates(plan: Plan) -> Iterator[str]:
-    counted = Counter((change.address, change.phase, change.when, change.order) for change in plan.due)
+    # By uuid as well: a domU may be called as if it were a part of another.
+    counted = Counter(
+        (change.address, change.phase, change.when, change.order, change.uuid or "") for change in plan.due
+    )
     for (address, *_), count in sorted(counted.items()):
         if count > 1:
             yield f"{address} is changed {count} times in one phase"

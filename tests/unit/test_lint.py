@@ -51,6 +51,7 @@ def test_a_good_plan_is_passed_over_in_silence() -> None:
             change(address="guard", phase=Phase.GUARD, steps=(Run(LOAD, stdin="x"),), uuid=None),
             change(),
             change(order=1),
+            change(uuid="00005eed-0000-4000-8000-000000000001"),
             change(
                 address="domu.vm01.vif.0",
                 phase=Phase.ADD,
