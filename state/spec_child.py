@@ -146,10 +146,14 @@ def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]
         ReadError: the repository cannot be read.
     """
     repository = request.repository
-    path = Path(repository).resolve()
-    if not path.is_dir():
+    try:
+        path = Path(repository).resolve()
+        owner = path.stat()
+    except (OSError, RuntimeError) as exc:  # links in a circle are a RuntimeError to pathlib
+        raise ReadError(f"{repository}: no such folder") from exc
+    if not stat.S_ISDIR(owner.st_mode):
         raise ReadError(f"{repository}: no such folder")
-    prefix, keeps = _privileges(path.stat())
+    prefix, keeps = _privileges(owner)
     wanted = {**asdict(request), "repository": str(path), "read_everything": keeps}
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],

@@ -299,6 +299,13 @@ def test_what_is_no_repository_is_a_read_error(path: str) -> None:
         read_repository(HostRunner(), repository=path, revision="main", host=None)
 
 
+def test_a_repository_that_its_owner_has_made_a_circle_of_links_is_a_read_error(tmp_path: Path) -> None:
+    (tmp_path / "repo").symlink_to(tmp_path / "repo")
+
+    with pytest.raises(ReadError, match="no such folder"):
+        read_repository(HostRunner(), repository=str(tmp_path / "repo"), revision="main", host=None)
+
+
 def test_a_folder_without_a_repository_is_a_read_error(repository: Repository) -> None:
     shutil.rmtree(repository.path / ".git")
 
