@@ -16,6 +16,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver
 
 from reconciler.durable import write_whole
 from reconciler.follow import applied_revision, followed
@@ -92,11 +93,7 @@ class Daemon:
         """Pass after pass until SIGTERM or SIGINT; whatever goes wrong is logged, and the next pass tries again."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
-        observer = Observer()
-        nudge = Nudge(self._reasons, git_folder(self._watched.repository))
-        for folder in folders(*self._watched):
-            observer.schedule(nudge, str(folder), recursive=False)
-        observer.start()
+        observer = self._observer()
         reason = "start"
         try:
             while not self._ending:
@@ -104,8 +101,22 @@ class Daemon:
                 self._guarded_pass()
                 reason = self._wait()
         finally:
-            observer.stop()
-            observer.join()
+            if observer is not None:
+                observer.stop()
+                observer.join()
+
+    def _observer(self) -> BaseObserver | None:
+        """What tells of commits; None where the kernel has no more watches, of which root's programs share a few."""
+        nudge = Nudge(self._reasons, git_folder(self._watched.repository))
+        try:
+            observer = Observer()
+            for folder in folders(*self._watched):
+                observer.schedule(nudge, str(folder), recursive=False)
+            observer.start()
+        except OSError as exc:
+            log.warning("commits wake nobody, the interval does", extra={"error": str(exc)})
+            return None
+        return observer
 
     def _guarded_pass(self) -> None:
         try:

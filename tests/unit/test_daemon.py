@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,35 @@ def test_the_outcome_of_a_pass_names_what_is_blocked_and_what_waits_each_with_it
         {"address": "domu.vm02", "why": watched},
     ]
     assert status["failed"] == status["removes"] == status["staged"] == status["notes"] == []
+
+
+WITHOUT_WATCHES = """
+import logging, os, resource, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
+from reconciler.daemon import Daemon, Watched
+from state.run import ReadError
+
+def read(applied):
+    os.kill(os.getpid(), signal.SIGTERM)
+    raise ReadError("the one pass of this test")
+
+logging.basicConfig(level=logging.INFO)
+dom0 = SimpleNamespace(last=lambda: None, monotonic=lambda: 0.0)
+daemon = Daemon(dom0, read, 60.0, Watched(Path(sys.argv[1]), "main", "dom0-a"))
+resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # an inotify is a descriptor
+daemon.forever()
+"""
+
+
+def test_without_watches_left_the_passes_go_on(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_WATCHES, tmp_path],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+
+    said = [line.split(":", 2)[2] for line in done.stderr.splitlines()]
+    assert said == ["commits wake nobody, the interval does", "pass starting", "pass put off"]
