@@ -12,7 +12,9 @@ from reconciler.life import refusal
 from reconciler.plan import Change, Phase
 from reconciler.scope import Scope, Situation
 from schemas.address import address_text
+from schemas.claims import ports_of
 from state.desired import Address, DomU, Vif
+from state.facts import own_interfaces
 from state.observed import Domain, Observed
 from state.xenstore import BackendVif
 
@@ -55,13 +57,14 @@ class _Taken:
     """What is taken, indexed by what is asked for: a fleet has thousands of vifs, and each of them asks.
 
     `alive` have what git no longer gives them, each with why it still has it. `dom0s` and `behind` are MACs, with the interface that has them or
-    leads to them. `strangers` are names of unmanaged domains by MAC and port of their vifs. `living` are all vifs by
+    leads to them; `interfaces` are the names of dom0's own. `strangers` are names of unmanaged domains by MAC and port of their vifs. `living` are all vifs by
     MAC and port; `withheld` those that go on with what they have, because taking it away waits.
     """
 
     specified: frozenset[str]
     alive: tuple[tuple[DomU, str], ...]
     dom0s: Mapping[str, str]
+    interfaces: frozenset[str]
     behind: Mapping[str, str]
     strangers: Mapping[str, tuple[str, BackendVif]]
     living: Mapping[str, list[tuple[Domain, BackendVif]]]
@@ -96,6 +99,7 @@ def _taken(situation: Situation, found: Scope, living: Iterable[Domain]) -> _Tak
         specified=specified,
         alive=tuple((each, _why(each, situation)) for each in alone),
         dom0s={link.mac: link.name for link in observed.links.values()},
+        interfaces=own_interfaces(observed),
         behind={
             entry.mac: entry.port for entry in observed.fdb if entry.port in uplinks and not entry.static
         },
@@ -144,7 +148,9 @@ def _conflict(domu: DomU, situation: Situation, taken: _Taken) -> str | None:
         if (what := _shared_claim(domu, other)) is not None:
             hint = _renamed(domu, other, situation) if why == ORPHAN else ""
             return f"{what} is still {other.name}'s, {why}{hint}"
-    if (what := _of_the_segment(domu, situation.observed, taken)) is not None:
+    if (
+        what := _of_the_segment(domu, situation.applied.get(domu.uuid), situation.observed, taken)
+    ) is not None:
         return what
     for each in domu.vifs:
         name, vif = taken.strangers.get(each.mac) or taken.strangers.get(each.name or "") or (None, None)
@@ -180,15 +186,22 @@ def _looks_like(domu: DomU, other: DomU) -> bool:
     return any(vif.mac in macs for vif in domu.vifs) or any(disk.path in paths for disk in domu.disks)
 
 
-def _of_the_segment(domu: DomU, observed: Observed, taken: _Taken) -> str | None:
-    """What belongs to dom0 itself, or is seen behind an uplink: given to a guest, nobody would reach its owner."""
+def _of_the_segment(domu: DomU, before: DomU | None, observed: Observed, taken: _Taken) -> str | None:
+    """What belongs to dom0 itself, or is seen behind an uplink: given to a guest, nobody would reach its owner.
+
+    `before` is what was last applied. A port that has its name from there may outlive its domain for a moment.
+    """
     domain = observed.by_uuid.get(domu.uuid)
+    named = {None, *(vif.name for vif in (() if before is None else before.vifs))}
     has = {vif.mac for vif in domain.vifs} if domain is not None else set()
     for vif in domu.vifs:
         if vif.mac in taken.dom0s:
             return f"MAC {vif.mac} is dom0's own ({taken.dom0s[vif.mac]})"
         if vif.mac in taken.behind and vif.mac not in has:
             return f"MAC {vif.mac} is in use behind {taken.behind[vif.mac]}{_leaving(domu)}"
+        for port in () if vif.name in named else ports_of(vif.name or "", domu.type):
+            if port in taken.interfaces:
+                return f"vif name {port} is that of an interface of dom0's"
         for interface, own in observed.addresses:
             if any(address.overlaps(own) for address in vif.addresses):
                 return f"address {address_text(own)} is dom0's own ({interface})"

@@ -16,7 +16,7 @@ from reconciler.step import Run
 from schemas.address import address_text
 from schemas.scalars import is_interface_name
 from state.desired import DomU, Host, Vif
-from state.facts import fact, ports_of, vif_ports
+from state.facts import fact, own_interfaces, ports_of, vif_ports
 from state.nft import LoadedTable
 from state.observed import Observed, interfaces
 
@@ -45,8 +45,13 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
             if other is None or owners.get(other.domid) == domu.uuid:
                 bindings[binding.interface] = binding
     bindings.update({binding.interface: binding for binding in [*_unspecified(situation, bindings)]})
-    # A port whose name no rule can hold is one that nobody specified.
-    bindings = {name: binding for name, binding in bindings.items() if is_interface_name(name)}
+    # A port whose name no rule can hold is one that nobody specified, and one of dom0's own is no guest's.
+    own = own_interfaces(observed) - _bound(observed.guard)
+    bindings = {
+        name: binding
+        for name, binding in bindings.items()
+        if is_interface_name(name) and own.isdisjoint({name, f"{name}-emu"} if binding.emulated else {name})
+    }
     bridges = guarded_bridges(host)
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
@@ -61,6 +66,12 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
         alone={link.name for link in observed.links.values() if link.kind == "bridge"}
         <= {bridge.name for bridge in bridges},
     )
+
+
+def _bound(loaded: LoadedTable | None) -> frozenset[str]:
+    """The ports that are bound already. Of a guest that reboots one may be there for a moment longer than its domain."""
+    members = frozenset() if loaded is None else loaded.elements.get("ports", frozenset())
+    return frozenset(member.split('"')[1] for member in members if member.endswith(" : goto from_guest"))
 
 
 def _unspecified(situation: Situation, bindings: Mapping[str, Binding]) -> Iterator[Binding]:

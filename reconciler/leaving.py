@@ -33,6 +33,7 @@ def cleared_of(situation: Situation, changes: Iterable[Change]) -> Observed:
     return replace(
         observed,
         domains=domains,
+        links={name: link for name, link in observed.links.items() if name not in gone},
         ports={name: port for name, port in observed.ports.items() if name not in gone},
     )
 

@@ -96,3 +96,9 @@ def vif_ports(observed: Observed) -> frozenset[str]:
     """The ports that belong to a vif of some living domain, emulated twins of HVM guests included."""
     names = interfaces(observed.domains)
     return frozenset(names) | {f"{name}-emu" for name in names}
+
+
+def own_interfaces(observed: Observed) -> frozenset[str]:
+    """The interfaces that are dom0's own: no domain has them as a vif, or as the emulated twin of one, not even a dying one."""
+    vifs = {vif.interface for domain in observed.domains for vif in domain.vifs}
+    return frozenset(observed.links.keys() - vifs - {f"{name}-emu" for name in vifs})
