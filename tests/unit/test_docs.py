@@ -12,6 +12,7 @@ import click
 import pytest
 
 from reconciler.cli import cli
+from tests.packets.cases import CASES
 from tests.unit.fleets import fleet_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -249,6 +250,10 @@ def test_every_make_target_that_a_page_names_exists() -> None:
 
 def test_the_readme_fits_on_one_screen() -> None:
     assert len(read(ROOT / "README.md").splitlines()) <= 70
+
+
+def test_the_readme_counts_the_kinds_of_frames_that_are_tried() -> None:
+    assert f"({len(CASES)} kinds of frames)" in read(ROOT / "README.md")
 
 
 def test_every_file_that_a_page_names_in_the_project_exists() -> None:
