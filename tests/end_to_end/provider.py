@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.dom0.guest import Guest
+from tests.end_to_end import warm
 
 DOMGIT = Path(sys.executable).parent / "domgit"
 IMAGES = Path("/srv/xen/images")
@@ -127,14 +128,7 @@ class Provider:
 
     def domgit(self, verb: str, *argv: str, timeout_s: float = 120.0) -> Run:
         """Run one domgit verb with this repository and host."""
-        done = subprocess.run(
-            self.argv(verb, *argv),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout_s,
-            stdin=subprocess.DEVNULL,
-        )
+        done = warm.run(self.argv(verb, *argv)[1:], timeout_s=timeout_s)
         return Run(done.returncode, done.stdout, done.stderr)
 
     def argv(self, verb: str, *argv: str) -> Sequence[str]:
