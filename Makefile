@@ -13,7 +13,7 @@ PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftable
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
-	@echo 'make check   lint, types and unit tests (no root, under a minute)'
+	@echo 'make check   lint, types and unit tests (no root, half a minute)'
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
 	@echo 'make mutation  one mistake at a time in the core, and whether a test notices it (root, hours; goes on where it was)'
 	@echo 'make shell   a shell inside the simulated dom0 with domgit, xl, two guests and the repository (root)'

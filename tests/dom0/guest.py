@@ -17,7 +17,7 @@ from tests.dom0 import GUESTS, PLAYERS_SOCKET
 from tests.dom0.guests import SHUTDOWN_BEHAVIOURS, Settings, file_name, read_settings, write_settings
 from tests.dom0.namespace import COMMAND_S, Namespace
 
-ANSWER_S = 10.0
+ANSWER_S = 60.0
 POLL_S = 0.01
 
 
@@ -102,7 +102,7 @@ class Guest:
             return False
         return True
 
-    def wait_booted(self, timeout_s: float = 10.0) -> None:
+    def wait_booted(self, timeout_s: float = 60.0) -> None:
         """Until it is up, network and all; right after reboot(), that is the next boot.
 
         Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.dom0 import INSIDE, ROOT, Dom0Error, hypervisor, kernel, mounts, network, players
 from tests.dom0.loops import release_loops
 
-START_S = 10.0  # each daemon is up in milliseconds; a machine under load gets more
+START_S = 60.0  # each daemon is up in milliseconds; a machine under load gets more
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 DAEMON_ENVIRONMENT = {"PATH": SYSTEM_PATH, "LC_ALL": "C.UTF-8", "HOME": "/root"}
 

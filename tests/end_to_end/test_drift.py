@@ -229,7 +229,7 @@ def test_the_hotplug_script_keeps_a_port_down_whose_binding_is_gone(settled: Pro
     guest = booted("vm01")
 
     guest.reboot()
-    wait_until(lambda: "vm01" not in domids(), "the refused start", 20)
+    wait_until(lambda: "vm01" not in domids(), "the refused start")
 
     assert not guest.runs
     healed = settled.domgit("apply", "--yes")

@@ -15,7 +15,7 @@ import pytest
 from tests.dom0.toolstack import domids, run, wait_until, xl
 from tests.end_to_end.provider import Provider, booted, mac, vif
 
-pytestmark = pytest.mark.dom0
+pytestmark = [pytest.mark.dom0, pytest.mark.long]
 KILLS = 20
 WALKS = 30
 SEED = int(os.environ.get("DOMGIT_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
@@ -62,10 +62,10 @@ def test_the_daemon_follows_commits_and_leaves_guests_alone_when_it_ends(provide
         stdin=subprocess.DEVNULL,
     )
     try:
-        wait_until(lambda: "vm01" in domids(), "the first commit", 20)
+        wait_until(lambda: "vm01" in domids(), "the first commit")
         provider.domu("vm02", 2)
         provider.commit()
-        wait_until(lambda: "vm02" in domids(), "the second commit, on its own event", 20)
+        wait_until(lambda: "vm02" in domids(), "the second commit, on its own event")
     finally:
         daemon.terminate()
         log = daemon.communicate(timeout=30)[1]

@@ -16,7 +16,7 @@ from tests.dom0.toolstack import domids, run
 from tests.end_to_end.conftest import KERNELS, clean
 from tests.end_to_end.provider import IMAGES, STATE, Provider, booted, mac, vif
 
-pytestmark = pytest.mark.dom0
+pytestmark = [pytest.mark.dom0, pytest.mark.shared, pytest.mark.long]
 EARLIER = Path("/usr/local/sbin")
 MEMORY_LIMIT_KIB = 256 * 1024
 FLOOD = "head -c 100000000 /dev/zero | tr '\\0' x"

@@ -228,6 +228,7 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Night]:
 
 
 @pytest.mark.shared
+@pytest.mark.long
 class TestInABadNight:
     """Each situation on the same host; all tests of this class look at one pass over it."""
 

@@ -50,8 +50,9 @@ class Lab:
     """The bench. Observers are named by their port; dom0 is the bridge's name."""
 
     def __init__(self) -> None:
-        # Frames then pass bridge and sockets in the order they are sent: an observation ends with a marker.
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        # Frames then pass bridge and sockets in the order they are sent: an observation ends with a marker. Where it
+        # runs already, since there may be another bench.
+        os.sched_setaffinity(0, {_processor()})
         self.dom0 = Namespace()
         self._serial = itertools.count(1)
         self._guests: dict[str, Namespace] = {}
@@ -205,6 +206,14 @@ class Lab:
         """The MAC that dom0 sends to, by address."""
         entries = json.loads(self.dom0.must("ip", "-j", "neigh", "show", "dev", BRIDGE))
         return {entry["dst"]: entry["lladdr"] for entry in entries if "lladdr" in entry}
+
+
+def _processor() -> int:
+    """The number of the processor that this process runs on.
+
+    Source: proc_pid_stat(5), field 39; the second, a name, may have blanks.
+    """
+    return int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[39 - 3])
 
 
 def _raw_socket(device: str) -> socket.socket:

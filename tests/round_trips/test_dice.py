@@ -70,6 +70,7 @@ def test_a_draw_is_told_by_its_seed_alone() -> None:
     assert FleetDice(7).draw(20) != FleetDice(8).draw(20)
 
 
+@pytest.mark.long
 @pytest.mark.no_cover
 def test_every_kind_of_specification_is_drawn_and_most_are_accepted() -> None:
     seen: Counter[str] = Counter()

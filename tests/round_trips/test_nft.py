@@ -26,7 +26,12 @@ from tests.round_trips.kernel_table import kernel_table, log_of, wanted_table
 from tests.round_trips.scalars import Scalars
 from tests.unit.worlds import settled
 
-pytestmark = [pytest.mark.netns, pytest.mark.timeout(3600)]
+pytestmark = [
+    pytest.mark.netns,
+    pytest.mark.timeout(3600),
+    pytest.mark.long,
+    pytest.mark.shared("repositories"),
+]
 LIST_JSON = ("nft", "-j", "list", "table", "bridge", "domgit")
 DELETE = ("nft", "delete", "table", "bridge", "domgit")
 PARTS = 4

@@ -22,6 +22,7 @@ def sources() -> Iterator[Path]:
         yield from sorted((ROOT / package).rglob("*.py"))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "argv",
     [
