@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from reconciler import __version__
 from reconciler.plan import IMPACTS, Change, Note, Phase, Plan, Source
 from reconciler.plan_document import plan_document
@@ -209,3 +214,95 @@ def test_every_impact_and_every_kind_of_waiting_has_its_words() -> None:
     assert head(when="approval") == f"{reboot}waits: replace_because_cannot_update)"
     assert head(when="window", action_reason=None) == f"{reboot}waits: window)"
     assert head(when="window", blocked="no") == "corrective)"
+
+
+def _change(address: str, *counts: str, **more: Any) -> Change:
+    return replace(
+        REPLUGGED, **{"address": address, "counts": counts or (address,), "actions": ("update",), **more}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ([_change("domu.a")], "0 to add, 1 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a", actions=("create",))], "1 to add, 0 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a", actions=("delete",))], "0 to add, 0 to change, 1 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a.vif.1", "domu.a", actions=("create",))], "0 to add, 1 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a.vif.1", "domu.a", actions=("delete",))], "0 to add, 1 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a", actions=("create",)), _change("file.x", "domu.a")], "1 to add, 0 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a", actions=("delete",)), _change("domu.a", actions=("create",))], "1 to add, 0 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("file.x", "domu.a"), _change("domu.a", actions=("delete",))], "0 to add, 0 to change, 1 to remove, 0 staged, 0 blocked"),
+        ([_change("guard", "domu.a", "domu.b")], "0 to add, 2 to change, 0 to remove, 0 staged, 0 blocked"),
+        ([_change("domu.a", when="next_guest_reboot")], "0 to add, 0 to change, 0 to remove, 1 staged, 0 blocked"),
+        ([_change("domu.a", when="next_guest_reboot", blocked="no")], "0 to add, 0 to change, 0 to remove, 0 staged, 1 blocked"),
+        ([_change("domu.a", when="next_guest_reboot"), _change("domu.a", blocked="no"), _change("domu.a")], "0 to add, 1 to change, 0 to remove, 1 staged, 1 blocked"),
+        ([_change("domu.a", blocked="no"), _change("domu.a", blocked="no"), _change("domu.b", blocked="no")], "0 to add, 0 to change, 0 to remove, 0 staged, 2 blocked"),
+        ([_change("domu.a", when="approval")], "0 to add, 1 to change, 0 to remove, 0 staged, 0 blocked"),
+    ],
+)  # fmt: skip
+def test_an_object_is_counted_once_for_what_is_done_to_it_and_once_for_each_way_it_waits(
+    changes: list[Change], line: str
+) -> None:
+    assert str(replace(PLAN, changes=tuple(changes)).summary) == f"Plan: {line}."
+
+
+@pytest.mark.parametrize(
+    ("more", "due", "waits", "symbol"),
+    [
+        ({}, True, False, "~"),
+        ({"early": ()}, True, False, "~"),
+        ({"steps": ()}, True, False, "~"),
+        ({"early": (), "steps": ()}, False, False, "~"),
+        ({"blocked": "no"}, False, True, "!"),
+        ({"when": "next_guest_reboot"}, True, False, "^"),
+        ({"when": "next_guest_reboot", "blocked": "no"}, False, True, "!"),
+        ({"when": "approval"}, False, True, "~"),
+        ({"when": "window"}, False, True, "~"),
+        ({"blocked": "no", "reason": "dark"}, False, False, "!"),
+        ({"blocked": "no", "reason": "guard_weakened"}, False, False, "!"),
+        ({"blocked": "no", "reason": "would_be_dark"}, False, True, "!"),
+        ({"actions": ("create",)}, True, False, "+"),
+        ({"actions": ("delete",)}, True, False, "-"),
+        ({"actions": ("adopt",)}, True, False, "="),
+        ({"actions": ("forget",)}, True, False, "."),
+        ({"actions": ("delete", "create")}, True, False, "-/+"),
+    ],
+)
+def test_a_change_is_due_or_waits_and_has_its_mark(
+    more: dict[str, Any], due: bool, waits: bool, symbol: str
+) -> None:
+    change = _change("domu.a", **more)
+
+    assert (change.due, change.waits, change.symbol) == (due, waits, symbol)
+
+
+def test_a_digest_tells_apart_what_is_done_to_what_and_when_and_nothing_else() -> None:
+    change = _change("domu.a")
+    others = [
+        {"address": "domu.b"},
+        {"actions": ("create",)},
+        {"before": {}},
+        {"after": {}},
+        {"when": "approval"},
+        {"uuid": None},
+        {"domid": 8},
+        {"steps": ()},
+        {"early": ()},
+    ]
+    same = [
+        {"cause": "intentional"},
+        {"impact": "none"},
+        {"blocked": "no"},
+        {"reason": None},
+        {"counts": ()},
+        {"order": 5},
+    ]
+
+    assert len({replace(change, **each).digest() for each in [{}, *others]}) == len(others) + 1  # type: ignore[arg-type]  # any field
+    assert {replace(change, **each).digest() for each in same} == {change.digest()}  # type: ignore[arg-type]
+    moved = replace(change, early=change.steps, steps=change.early)
+    assert moved.digest() != change.digest()
+    assert replace(PLAN, host="dom0-b").plan_id != PLAN.plan_id
+    assert replace(PLAN, changes=PLAN.changes[::-1]).plan_id != PLAN.plan_id
+    assert replace(PLAN, notes=(), prior_state="sha256:other").plan_id == PLAN.plan_id
