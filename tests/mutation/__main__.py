@@ -67,6 +67,7 @@ MODULES = (
             "scope",
             "step",
             "way_out",
+            "whole",
         )
     ),
     *(
