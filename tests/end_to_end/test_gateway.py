@@ -247,7 +247,7 @@ def test_killed_and_started_again_at_once_it_takes_the_change_back_first(routed:
     )
     assert listing() == before
     assert answers(ROUTER)
-    assert left() == []
+    assert left() == ["reverted.json"]  # once killed is no verdict: the second time would be
 
 
 @pytest.mark.parametrize("kind", ["elements", "rules"])

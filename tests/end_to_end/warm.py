@@ -99,6 +99,8 @@ def _become(request: dict[str, Any], out: int, err: int, end: int) -> None:
     os.dup2(err, 2)
     for each in (out, err, end):
         os.close(each)
+    # The ones that were there know whether they could be sought in, which was about another file.
+    sys.stdout, sys.stderr = (os.fdopen(number, "w", closefd=False) for number in (1, 2))
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["environment"])
