@@ -111,9 +111,11 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         return
     if domu.boot is not None:
         yield from diff_file(domu, observed, before)
-        # Where somebody else has the former name now, the file is his and is written over.
-        if life.owned is not None and life.owned.name not in situation.specified_names:
-            yield from diff_old_file(domu, observed, life.owned.name)
+        # The ledger may know the new name already, from a pass that was cut short. Where somebody else has the former
+        # name now, the file is his and is written over.
+        former = {each.name for each in (life.owned, before) if each is not None}
+        for name in sorted(former - situation.specified_names):
+            yield from diff_old_file(domu, observed, name)
         yield from diff_templates(domu, observed, before)
         yield from diff_old_templates(domu, observed, life.templates)
     yield from diff_disks(life, observed)

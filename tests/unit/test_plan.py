@@ -86,3 +86,15 @@ def test_whose_specifications_count_is_listed_by_name_whatever_the_ledger_lists_
         seen = scope(replace(found, ledger=ledger))
         assert [domu.name for domu in seen.wanted] == ["vm03", "vm05", "vm06"]
         assert [domu.name for domu in seen.retained] == ["vm01", "vm02", "vm04"]
+
+
+def test_the_file_of_the_former_name_goes_also_when_a_pass_was_cut_short_that_knew_the_new_one() -> None:
+    uuid = "e608ed38-c1b9-532e-a769-0156b41e19e1"
+    found = situation({"applied": {"vm01": {}}, "git": {"web01": {"uuid": uuid, "vifs": [{"name": "vm01"}]}}})
+    ledger = {uuid: replace(found.ledger[uuid], name="web01")}
+
+    made = make_plan(replace(found, ledger=ledger), Policy())
+
+    assert [each.actions for each in made.changes if each.address == "file./etc/xen/vm01.cfg"] == [
+        ("delete",)
+    ]
