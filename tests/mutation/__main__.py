@@ -1,4 +1,4 @@
-"""`python -m tests.mutation [--module M]... [--shard I/N] [--fresh] [--packets]`: the last line is its own count.
+"""`python -m tests.mutation [--module M]... [--tests FILE]... [--shard I/N] [--fresh] [--packets]`: the last line is its own count.
 
 A run that was cut short goes on where it was: what was killed stays so while the function is the same, what survived is
 tried again when the tests have changed. Results lie in build/mutation, one line a mutant.
@@ -13,7 +13,7 @@ import json
 import sys
 import zlib
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
 from importlib import import_module
@@ -128,7 +128,8 @@ def parsed(module: str) -> ast.Module:
 class Campaign:
     """One run."""
 
-    def __init__(self, shard: str, *, thorough: bool) -> None:
+    def __init__(self, shard: str, *, thorough: bool, files: Sequence[str] = ()) -> None:
+        self.files = files
         self.shard, self.shards = (int(part) for part in shard.split("/"))
         self.equivalent = equivalents()
         self.tests = digest(
@@ -137,9 +138,10 @@ class Campaign:
             if path.is_file() and path.parent != EQUIVALENT.parent
         )
         self.level = f"{self.tests}+" if thorough else self.tests
-        self._saw: Counter[tuple[str, str]] = (
-            Counter()
-        )  # how many mutants at import the tests of a file have killed
+        if files:
+            self.level = f"some {self.level}"  # what survives these has survived no others
+        # How many mutants at import the tests of a file have killed.
+        self._saw: Counter[tuple[str, str]] = Counter()
 
     @cached_property
     def order(self) -> Order:
@@ -149,8 +151,9 @@ class Campaign:
     @cached_property
     def known(self) -> Known:
         """Which tests run which lines; measured where that is not known."""
+        if self.files:
+            return Known()  # they are few: all of them are run
         product = digest(source_of(module) for module in MODULES)
-
         for path in BUILD.glob("covered-*.json"):
             if path.name.split("-")[1] != product:
                 path.unlink()  # its lines are those of other sources
@@ -203,8 +206,8 @@ class Campaign:
     def _tried(
         self, mutant: Mutant, tree: ast.Module, functions: Functions, items: Mapping[str, pytest.Item]
     ) -> Result:
-        tests = self.known.tests(mutant.file, mutant.lines)
-        last = [test for test in items if test.startswith(campaign.LAST)]
+        tests = [*items, campaign.READY] if self.files else self.known.tests(mutant.file, mutant.lines)
+        last = [test for test in items if test.startswith(campaign.LAST) and test not in tests]
         chosen = [items[test] for test in (*self.order.of(mutant, tests), *last) if test in items]
         if not chosen:
             return SURVIVED, "no test"
@@ -216,7 +219,9 @@ class Campaign:
         cost_s: defaultdict[str, float] = defaultdict(float)
         for test in self.known.tests(mutant.file, range(1, 1000)):
             cost_s[test.partition("::")[0]] += self.known.usual_s[test]
-        files = sorted(cost_s, key=lambda file: (-self._saw[mutant.module, file], cost_s[file], file))
+        files = sorted(
+            self.files or cost_s, key=lambda file: (-self._saw[mutant.module, file], cost_s[file], file)
+        )
         how, by = campaign.attempt_at_import(mutant, tree, files, self.known.usual_s)
         self._saw[mutant.module, by.partition("::")[0]] += how == KILLED
         return how, by
@@ -274,6 +279,13 @@ def main() -> int:
         metavar="MODULE",
         help="these alone, such as reconciler.diff",
     )
+    parser.add_argument(
+        "--tests",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="these test files alone: soon done, and what survives them is tried again by a whole run",
+    )
     parser.add_argument("--shard", default="0/1", help="only part I of N of the mutants, as I/N")
     parser.add_argument("--fresh", action="store_true", help="forget what earlier runs have found")
     parser.add_argument(
@@ -286,7 +298,7 @@ def main() -> int:
     if options.fresh:
         for path in BUILD.iterdir():
             path.unlink()
-    this = Campaign(options.shard, thorough=options.thorough)
+    this = Campaign(options.shard, thorough=options.thorough, files=options.tests)
 
     def then(items: list[pytest.Item]) -> None:
         named = {
@@ -306,7 +318,7 @@ def main() -> int:
         return this.told(modules)
     _ = this.order  # measured before the product is loaded
     # In a process of its own: what comes next must not have the product loaded.
-    campaign.apart(lambda: campaign.with_tests(then))
+    campaign.apart(lambda: campaign.with_tests(then, options.tests or ("tests",)))
     for module in modules:
         this.run(module, None, {})
     return this.told(modules)
