@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import pytest
+
 from reconciler.foreign.index import Index
 from reconciler.foreign.match import Domain, one
 from state.netfilter import Chain, Masked, Named, Rule, SetMark, Step, Tuples, Verdict, Within
@@ -139,3 +141,47 @@ def test_of_very_many_rules_that_drop_a_part_each_eight_are_looked_at_and_all_th
         "marked",
         "marks",
     ]
+
+
+@pytest.mark.parametrize("name", ["physin", "physout", "iif", "oif"])
+def test_rules_are_looked_up_by_every_name_that_tells_guests_apart(name: str) -> None:
+    found = [Rule(f"vm{at}", (Named(name, (f"vm{at}",)), DROP)) for at in range(20)]
+
+    assert looked_at(found, {name: frozenset({"vm7"})}) == ["vm7"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "saddr4",
+        "daddr4",
+        "saddr6",
+        "daddr6",
+        "arp_saddr",
+        "arp_daddr",
+        "smac",
+        "dmac",
+        "arp_smac",
+        "arp_dmac",
+    ],
+)
+def test_rules_are_looked_up_by_every_address_that_tells_guests_apart(name: str) -> None:
+    found = [Rule(f"{at}", (Within(name, one(at)), DROP)) for at in range(20)]
+
+    assert looked_at(found, {name: one(7)}) == ["7"]
+
+
+def test_two_addresses_that_are_no_block_are_asked_for_each_time() -> None:
+    pair = rules(pair=[source(101, 102)], block=[source(102, 103)], other=[source(104, 105)])
+
+    for last, texts in ((101, ["pair"]), (102, ["pair", "block"]), (103, ["pair", "block"])):
+        fields: dict[str, Domain] = {**VM01, "saddr4": one(SUBNET + last)}
+        assert looked_at([*OTHERS, *pair], fields) == texts
+
+
+def test_few_rules_that_nothing_looks_up_are_all_looked_at() -> None:
+    udp = [Rule(f"udp {at}", (Within("proto", one(17)), Within("dport", one(at)), DROP)) for at in range(17)]
+    tcp: dict[str, Domain] = {**VM01, "proto": one(6), "dport": ((0, 65535),)}
+
+    assert looked_at([*OTHERS, *udp[:16]], tcp) == [rule.text for rule in udp[:16]]
+    assert looked_at([*OTHERS, *udp], tcp) == []
