@@ -241,7 +241,7 @@ def _is_silent(node: ast.AST, place: Place) -> bool:
             return ast.unparse(node.func) in {"assert_never", "cast", "TypeVar"}
         case ast.Assign(value=ast.Subscript()) | ast.AnnAssign(value=ast.Subscript()):
             return place.function is None  # a type by another name
-        case ast.Assign(value=ast.BinOp(left=ast.Name() | ast.BinOp(), right=ast.Name())):
+        case ast.Assign(value=ast.BinOp(left=ast.Name() | ast.BinOp() | ast.Subscript(), right=ast.Name())):
             return place.function is None
         case _:
             return False
