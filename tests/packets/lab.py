@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 import socket
 import struct
@@ -17,6 +16,7 @@ from state.links import FDB, parse_fdb
 from state.run import read
 from tests.packets import frames
 from tests.packets.namespaces import Namespace
+from tests.packets.netlink import Tables
 from tests.packets.parties import BRIDGE, DOM0, GATEWAY, UNKNOWN, A, B, Party
 
 ETH_P_ALL = 3
@@ -58,6 +58,7 @@ class Lab:
         self._guests: dict[str, Namespace] = {}
         self.sockets: dict[str, socket.socket] = {}
         self._build_bridge()
+        self._tables = Tables(self.dom0)
         for party in (GATEWAY, A, B, UNKNOWN):
             self.plug(party.port, party.mac)
         with self.dom0.inside():
@@ -101,6 +102,7 @@ class Lab:
         """Everything gone; the kernel removes what was in the namespaces."""
         for each in (*self.sockets.values(), *self._listeners):
             each.close()
+        self._tables.close()
         for namespace in (*self._guests.values(), self.dom0):
             namespace.close()
 
@@ -200,12 +202,13 @@ class Lab:
 
     def forwarding(self) -> dict[str, str]:
         """The port that the bridge sends to, by MAC."""
-        return {entry.mac: entry.port for entry in parse_fdb(read(self.dom0, FDB))}
+        with self.dom0.inside():
+            return {mac: socket.if_indextoname(port) for mac, port in self._tables.forwarding()}
 
     def neighbors(self) -> dict[str, str]:
         """The MAC that dom0 sends to, by address."""
-        entries = json.loads(self.dom0.must("ip", "-j", "neigh", "show", "dev", BRIDGE))
-        return {entry["dst"]: entry["lladdr"] for entry in entries if "lladdr" in entry}
+        with self.dom0.inside():
+            return dict(self._tables.neighbors(socket.if_nametoindex(BRIDGE)))
 
 
 def _processor() -> int:

@@ -78,8 +78,8 @@ class Namespace:
         environment: Mapping[str, str] | None = None,
     ) -> Completed:
         """See Runner; the command starts inside the namespace."""
-        argv = ["nsenter", f"--net={self.path}", *argv]
-        return self._runner.run(argv, stdin=stdin, timeout_s=timeout_s, environment=environment)
+        with self.inside():
+            return self._runner.run(argv, stdin=stdin, timeout_s=timeout_s, environment=environment)
 
     def must(self, *argv: str, stdin: str = "") -> str:
         """The stdout of a command that has to succeed."""
