@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "build" / "results"
 COVERAGE = ROOT / "build" / ".coverage"
 NO_TEST_COLLECTED = 5  # pytest's exit status
+FAILURES = 10  # of one run; what is so broken would wait a minute for each guest that does not come
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ def _start(stage: Stage, number: int, log: IO[str] | None) -> subprocess.Popen[s
         "-p",
         "tests.shares",
         f"--shares={_shares(stage)}",
+        f"--maxfail={FAILURES}",
     )
     environment = None
     if stage.covered:
