@@ -45,7 +45,9 @@ lock:
 clean:
 	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
-setup: setup-tools setup-python setup-dom0
+# The two downloads have nothing to do with each other.
+setup: setup-tools
+	@$(MAKE) --no-print-directory -j2 setup-python setup-dom0
 
 setup-tools:
 	@.ci/setup tools $(PACKAGES)
@@ -54,4 +56,4 @@ setup-python:
 	@.ci/setup python
 
 setup-dom0:
-	@$(PYTHON) -m tests.dom0.fetch
+	@/usr/bin/python3 -m tests.dom0.fetch
