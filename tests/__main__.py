@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import compileall
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -130,6 +131,8 @@ def run(stage: Stage) -> Count:
         with log.open("w", encoding="utf-8") as file:
             running.append(_start(stage, number, file))
     ends = [_end(process) for process in running]
+    for number in range(stage.runs):
+        shutil.rmtree(_temporary(stage, number), ignore_errors=True)
     for log in logs:
         print(log.read_text(encoding="utf-8"), flush=True)
     count = sum((_ended(stage, number, *end) for number, end in enumerate(ends)), Count())
@@ -157,15 +160,23 @@ def _start(stage: Stage, number: int, log: IO[str] | None) -> subprocess.Popen[s
         f"--shares={_shares(stage)}",
         f"--maxfail={FAILURES}",
     )
-    environment = None
+    environment = dict(os.environ)
     if stage.covered:
         options = (*options, "--cov", "--cov-report=", "--cov-fail-under=0")  # all runs together are judged
-        environment = {**os.environ, "COVERAGE_FILE": f"{COVERAGE}.{number}"}
+        environment["COVERAGE_FILE"] = f"{COVERAGE}.{number}"
+    if not stage.inside:
+        # Every pytest that begins closes the folder that all others of its user have in /tmp to other users.
+        _temporary(stage, number).mkdir()
+        environment["PYTEST_DEBUG_TEMPROOT"] = str(_temporary(stage, number))
     pytest = [sys.executable, "-m", "pytest", "-q", "-m", stage.marks, *options, "tests"]
     argv = [sys.executable, "-m", "tests.dom0", "--", *pytest] if stage.inside else pytest
     return subprocess.Popen(
         argv, cwd=ROOT, stdout=log, stderr=log and subprocess.STDOUT, text=True, env=environment
     )
+
+
+def _temporary(stage: Stage, number: int) -> Path:
+    return Path(f"/tmp/domgit-tests-{os.getpid()}-{stage.name}-{number}")  # mkdir takes nobody else's
 
 
 def _end(process: subprocess.Popen[str]) -> tuple[int, float]:
