@@ -157,6 +157,7 @@ def volume(name: str) -> Iterator[Path]:
     run("mkfs.ext4", "-q", str(image))
     loop = run("losetup", "--find", "--show", str(image)).stdout.strip()
     VOLUMES.mkdir(exist_ok=True)
+    disk.unlink(missing_ok=True)  # /dev is this machine's: a run that was killed leaves it
     disk.symlink_to(loop)
     try:
         yield disk
