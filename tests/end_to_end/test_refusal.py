@@ -132,36 +132,39 @@ def test_an_image_that_is_there_is_never_taken_without_a_word(provider: Provider
 
 def test_what_is_refused_does_not_come_with_the_guests_own_reboot_either(provider: Provider) -> None:
     unnamed = {key: value for key, value in vif("vm01", 1).items() if key != "name"}
-    own = {"vdev": "xvda", "path": f"{IMAGES}/vm01.img", "size": "8MiB"}
     provider.domu("vm01", 1, vifs=[unnamed])
-    provider.domu("vm02", 2)
+    for number in (2, 3):
+        provider.domu(f"vm0{number}", number)
     provider.settled()
-    # An image of somebody else's, and by a vif that its hotplug script binds, the address of one that git has lost.
-    (IMAGES / "other.img").write_bytes(bytes(8 * 1024 * 1024))
+    # By a vif that its hotplug script binds, the address of one that git has lost; and an image of somebody else's.
+    provider.domu("vm01", 1, vifs=[{**unnamed, "ips": ["172.16.39.102"]}])
     provider.remove("hosts/dom0-a/domus/vm02.yaml")
+    (IMAGES / "other.img").write_bytes(bytes(8 * 1024 * 1024))
+    disks = [("xvda", "vm03"), ("xvdb", "other")]
     provider.domu(
-        "vm01",
-        1,
-        vifs=[{**unnamed, "ips": ["172.16.39.102"]}],
-        disks=[own, {**own, "vdev": "xvdb", "path": f"{IMAGES}/other.img"}],
+        "vm03",
+        3,
+        disks=[{"vdev": vdev, "path": f"{IMAGES}/{name}.img", "size": "8MiB"} for vdev, name in disks],
     )
 
     refused = provider.apply()
     journal = (STATE / "journal").read_bytes()
     again = provider.domgit("apply", "--yes")
     at_rest = (STATE / "journal").read_bytes() == journal
-    guest = booted("vm01")
-    guest.reboot()
-    guest.wait_booted()
+    guests = [booted(name) for name in ("vm01", "vm03")]
+    for guest in guests:
+        guest.reboot()
+    for guest in guests:
+        guest.wait_booted()
 
-    saved = xl("list", "--long", "vm01").stdout
+    port, saved = f"vif{domids()['vm01']}.0", xl("list", "--long", "vm03").stdout
     assert (refused.code, again.code, at_rest) == (4, 4, True)
-    assert "vm01.img" in saved
-    assert "other.img" not in saved
-    assert "other.img" not in Path("/etc/xen/vm01.cfg").read_text(encoding="utf-8")
-    assert bound(f"vif{domids()['vm01']}.0", "172.16.39.101")
-    assert not bound(f"vif{domids()['vm01']}.0", "172.16.39.102")
+    assert bound(port, "172.16.39.101")
+    assert not bound(port, "172.16.39.102")
     assert bound("vm02", "172.16.39.102")
+    assert "vm03.img" in saved
+    assert "other.img" not in saved
+    assert "other.img" not in Path("/etc/xen/vm03.cfg").read_text(encoding="utf-8")
 
 
 def test_a_new_image_is_sparse_and_has_its_size_to_the_byte(provider: Provider) -> None:
