@@ -71,7 +71,7 @@ def diff_old_file(domu: DomU, observed: Observed, former: str) -> Iterator[Chang
         counts=(f"domu.{domu.name}",),
         reason="renamed",
         uuid=domu.uuid,
-        order=-1,  # before a disk or a start has the ledger know the new name: nobody would look for the old file then
+        order=-1,  # before the new one: whoever starts all files in /etc/xen would start the domU twice
     )
 
 
