@@ -145,9 +145,9 @@ def test_of_very_many_rules_that_drop_a_part_each_eight_are_looked_at_and_all_th
 
 @pytest.mark.parametrize("name", ["physin", "physout", "iif", "oif"])
 def test_rules_are_looked_up_by_every_name_that_tells_guests_apart(name: str) -> None:
-    found = [Rule(f"vm{at}", (Named(name, (f"vm{at}",)), DROP)) for at in range(20)]
+    found = [Rule(port, (Named(name, (port,)), DROP)) for port in ("vm7", "vm8")]
 
-    assert looked_at(found, {name: frozenset({"vm7"})}) == ["vm7"]
+    assert looked_at([*OTHERS, *found], {**VM01, name: frozenset({"vm7"})}) == ["vm7"]
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_rules_are_looked_up_by_every_name_that_tells_guests_apart(name: str) ->
     ],
 )
 def test_rules_are_looked_up_by_every_address_that_tells_guests_apart(name: str) -> None:
-    found = [Rule(f"{at}", (Within(name, one(at)), DROP)) for at in range(20)]
+    found = [Rule(f"{at}", (Within(name, one(at)), DROP)) for at in (7, 8)]
 
-    assert looked_at(found, {name: one(7)}) == ["7"]
+    assert looked_at([*OTHERS, *found], {**VM01, name: one(7)}) == ["7"]
 
 
 def test_two_addresses_that_are_no_block_are_asked_for_each_time() -> None:
