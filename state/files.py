@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from state.run import ReadError
+from state.statx import identity
 
 USERDATA = "/var/lib/xen"
 # linux/loop.h: struct loop_info64 begins with the device and the inode of the file, and the device that it is itself.
@@ -228,29 +229,25 @@ class HostFiles:
             return  # it ended while we looked, and an ended process holds nothing
         for descriptor in descriptors:
             try:
-                found = Path(descriptor.path).stat()
+                found = identity(descriptor.path)
             except OSError:
                 continue  # closed while we looked
-            if stat.S_ISREG(found.st_mode):
-                yield f"{found.st_dev}:{found.st_ino}"
-            elif stat.S_ISBLK(found.st_mode):
-                yield f"{found.st_rdev}:0"
+            if found is not None:
+                yield found
 
     def monitors(self) -> Collection[str]:
         """See Files."""
         found: list[str] = []
         for process in self._processes():
             try:
-                argv = (
-                    self._at(f"/proc/{process}/cmdline").read_bytes().decode("utf-8", "replace").split("\0")
-                )
-                monitor = argv[0].rsplit("/", 1)[-1] == "xl" and not _MAKERS.isdisjoint(argv)
-                ours = monitor and _ROOT.search(
-                    self._at(f"/proc/{process}/status").read_text("utf-8", "replace")
-                )
+                # Who runs it first: nothing else of a stranger's process is looked at.
+                if not _ROOT.search(self._at(f"/proc/{process}/status").read_text("utf-8", "replace")):
+                    continue
+                line = self._at(f"/proc/{process}/cmdline").read_bytes()
             except OSError:
                 continue  # ended while we looked
-            if ours:
+            argv = line.decode("utf-8", "replace").split("\0")
+            if argv[0].rsplit("/", 1)[-1] == "xl" and not _MAKERS.isdisjoint(argv):
                 found.append(
                     next((each for each in argv if each.startswith("/") and each.endswith(".cfg")), "")
                 )
