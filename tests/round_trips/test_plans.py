@@ -15,6 +15,7 @@ from tests.round_trips.accepted import SEED, SHARE, SPECS
 from tests.round_trips.commands import FORMS, wrong_with
 from tests.round_trips.plans import Outcome, outcome_of
 
+pytestmark = pytest.mark.shared  # what is drawn once
 SIZE = 50  # the cost of a plan grows with the square of what changed hands
 
 
