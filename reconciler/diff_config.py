@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from reconciler.file_change import file_removed, file_written
 from reconciler.plan import Cause, Change, Phase
@@ -189,6 +189,28 @@ def saved_fields(saved: SavedDomain) -> Fields:
     }
 
 
+class _Part(NamedTuple):
+    name: str
+    was: object
+    becomes: object
+    step: Step
+    inverse: Step | None
+
+
+def _live_parts(domu: DomU, domain: Domain, saved: SavedDomain, memory: int, vcpus: int) -> Iterator[_Part]:
+    domid = str(domain.domid)
+    if domain.name != domu.name:
+        # Any other name than a domU's xl would read as an option or as a number.
+        back = Run(("xl", "rename", domid, domain.name)) if is_domu_name(domain.name) else None
+        yield _Part("name", domain.name, domu.name, Run(("xl", "rename", domid, domu.name)), back)
+    if saved.memory_mib != memory:
+        there, back = (Run(("xl", "mem-set", domid, str(mib))) for mib in (memory, saved.memory_mib))
+        yield _Part("memory", f"{saved.memory_mib}MiB", f"{memory}MiB", there, back)
+    if saved.vcpus != vcpus:
+        there, back = (Run(("xl", "vcpu-set", domid, str(count))) for count in (vcpus, saved.vcpus))
+        yield _Part("vcpus", saved.vcpus, vcpus, there, back)
+
+
 def diff_live(domu: DomU, domain: Domain, observed: Observed, before: DomU | None) -> Iterator[Change]:
     """The change of what a running guest can get at once: its name, memory and virtual processors.
 
@@ -197,27 +219,9 @@ def diff_live(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
     saved = domain.saved
     if saved is None:
         return
-    steps: list[Step] = []
-    inverse: list[Step] = []
-    was: Fields = {}
-    becomes: Fields = {}
-    domid = str(domain.domid)
-    if domain.name != domu.name:
-        steps.append(Run(("xl", "rename", domid, domu.name)))
-        if is_domu_name(domain.name):  # any other xl would read as an option or as a number
-            inverse.append(Run(("xl", "rename", domid, domain.name)))
-        was["name"], becomes["name"] = domain.name, domu.name
-    memory = min(domu.memory_mib, saved.max_memory_mib)
-    if saved.memory_mib != memory:
-        steps.append(Run(("xl", "mem-set", domid, str(memory))))
-        inverse.append(Run(("xl", "mem-set", domid, str(saved.memory_mib))))
-        was["memory"], becomes["memory"] = f"{saved.memory_mib}MiB", f"{memory}MiB"
-    vcpus = min(domu.vcpus, saved.max_vcpus)
-    if saved.vcpus != vcpus:
-        steps.append(Run(("xl", "vcpu-set", domid, str(vcpus))))
-        inverse.append(Run(("xl", "vcpu-set", domid, str(saved.vcpus))))
-        was["vcpus"], becomes["vcpus"] = saved.vcpus, vcpus
-    if not steps:
+    memory, vcpus = min(domu.memory_mib, saved.max_memory_mib), min(domu.vcpus, saved.max_vcpus)
+    parts = [*_live_parts(domu, domain, saved, memory, vcpus)]
+    if not parts:
         return
     unchanged = before is not None and (before.name, before.memory_mib, before.vcpus) == (
         domu.name,
@@ -238,12 +242,12 @@ def diff_live(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
         cause="corrective" if unchanged else "intentional",
         impact="none",
         phase=Phase.CHANGE,
-        steps=tuple(steps),
+        steps=tuple(part.step for part in parts),
         fingerprint=tuple((key, fact(observed, key)) for key in keys),
-        before=was,
-        after=becomes,
+        before={part.name: part.was for part in parts},
+        after={part.name: part.becomes for part in parts},
         counts=(f"domu.{domu.name}",),
-        inverse=tuple(inverse),
+        inverse=tuple(part.inverse for part in parts if part.inverse is not None),
         expect=tuple(expect),
         reason="drift_corrected" if unchanged else None,
         uuid=domu.uuid,

@@ -234,9 +234,7 @@ def apply(
         SpecError: the commit is refused and there is nothing to fall back to.
     """
     with only_writer(dom0.paths.lock):
-        for record in recover(dom0.for_trials()):
-            log.warning("guard change left behind", extra={key: record[key] for key in ("outcome", "why")})
-            dom0.journal().append({"time": dom0.timestamp(), **record})
+        _recovered(dom0)
         last = dom0.last()
         see_not_overtaken(last, reading, since)
         desired, source = wanted(reading, last)
@@ -266,28 +264,14 @@ def apply(
             fresh = make_plan(replace(look(dom0, desired, source, last), stuck=stuck), policy)
             plan = replace(fresh, changes=tuple(change for change in fresh.changes if _goes_on(change, plan)))
         converger.complete(plan, outcome)
-        after_situation = look(dom0, desired, source, last)
-        after = make_plan(after_situation, policy)
+        reached = look(dom0, desired, source, last)
+        after = make_plan(reached, policy)
         if reading.desired is not None:
-            unsettled = {name.removeprefix("domu.") for name in outcome.failed_objects()}
-            unsettled |= {
-                name.removeprefix("domu.")
-                for change in after.changes
-                if change.waits
-                for name in change.counts
-            }
-            fresh_last = advanced(
-                last,
-                desired,
-                source,
-                without_refused(scope(after_situation), after.changes, after_situation),
-                unsettled,
-                addressed=not any(change.address == "guard" for change in after.changes),
-            )
+            fresh_last = _fresh_last(last, reached, after, outcome)
             if last != fresh_last:
                 last_good.save(dom0.paths.last_good, fresh_last)
                 # What the next pass would do, it would plan against this.
-                after = make_plan(replace(after_situation, last=fresh_last.desired), policy)
+                after = make_plan(replace(reached, last=fresh_last.desired), policy)
         if plan.due:
             announce(
                 {
@@ -297,6 +281,27 @@ def apply(
                 }
             )
         return Result(apply_id, plan, outcome, after, reviewed is not None)
+
+
+def _recovered(dom0: Dom0) -> None:
+    """Take back, or confirm, what an earlier process left of a change of the guard."""
+    for record in recover(dom0.for_trials()):
+        log.warning("guard change left behind", extra={key: record[key] for key in ("outcome", "why")})
+        dom0.journal().append({"time": dom0.timestamp(), **record})
+
+
+def _fresh_last(last: LastGood | None, reached: Situation, after: Plan, outcome: Outcome) -> LastGood:
+    """What is last good now: what failed, and what waits, stays as it was."""
+    waiting = (name for change in after.changes if change.waits for name in change.counts)
+    unsettled = {name.removeprefix("domu.") for name in (*outcome.failed_objects(), *waiting)}
+    return advanced(
+        last,
+        reached.desired,
+        reached.source,
+        without_refused(scope(reached), after.changes, reached),
+        unsettled,
+        addressed=not any(change.address == "guard" for change in after.changes),
+    )
 
 
 def _goes_on(change: Change, begun: Plan) -> bool:
