@@ -49,8 +49,15 @@ def staged_whole(changes: Sequence[Change], situation: Situation) -> list[Change
         and (not change.due or (change.early and situation.stuck))
     }
     return [
-        replace(change, when="approval", reason=withheld[change.uuid].reason)
-        if change.when == "next_guest_reboot" and change.blocked is None and change.uuid in withheld
+        replace(
+            change,
+            when="approval" if cause.blocked is None else change.when,
+            blocked=cause.blocked,
+            reason=cause.reason,
+        )
+        if change.when == "next_guest_reboot"
+        and change.blocked is None
+        and (cause := withheld.get(change.uuid)) is not None
         else change
         for change in changes
     ]
