@@ -52,6 +52,31 @@ def test_a_binding_has_its_link_local_address_by_itself() -> None:
     assert elements["own_v4"] == frozenset()
 
 
+def test_ports_pass_are_bound_or_are_closed_and_the_bridges_stand_beside_them() -> None:
+    elements = nftables.elements(replace(guard(VM01_BARE), closed=("odd", "vif7.0")))
+    uplinks = {f'"{uplink}" : accept' for bridge in GUARD.bridges for uplink in bridge.uplinks}
+
+    assert uplinks
+    assert elements["bridges"] == {f'"{bridge.name}"' for bridge in GUARD.bridges}
+    assert elements["ports"] == uplinks | {
+        '"vm01" : goto from_guest',
+        '"odd" : goto refused_unknown',
+        '"vif7.0" : goto refused_unknown',
+    }
+
+
+def test_a_script_says_how_much_of_the_table_it_replaces() -> None:
+    changed = replace(loaded(GUARD), rules=loaded(GUARD).rules.replace("drop", "accept", 1))
+
+    assert nftables.script(None, GUARD, FEATURES) == (nftables.full(GUARD, FEATURES), "table")
+    assert nftables.script(loaded(GUARD), GUARD, FEATURES) == ("", "elements")
+    assert nftables.script(loaded(guard()), GUARD, FEATURES) == (
+        nftables.delta(loaded(guard()), GUARD),
+        "elements",
+    )
+    assert nftables.script(changed, GUARD, FEATURES)[1] == "rules"
+
+
 def test_addresses_and_prefixes_go_into_sets_of_their_own() -> None:
     elements = nftables.elements(GUARD)
 
