@@ -139,7 +139,8 @@ class Campaign:
         )
         self.level = f"{self.tests}+" if thorough else self.tests
         if files:
-            self.level = f"some {self.level}"  # what survives these has survived no others
+            some = sha256(" ".join(files).encode()).hexdigest()[:8]
+            self.level = f"some {some} {self.level}"  # what survives these has survived no others
         # How many mutants at import the tests of a file have killed.
         self._saw: Counter[tuple[str, str]] = Counter()
 

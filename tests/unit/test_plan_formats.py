@@ -248,6 +248,22 @@ def test_an_object_is_counted_once_for_what_is_done_to_it_and_once_for_each_way_
 
 
 @pytest.mark.parametrize(
+    ("address", "counts", "part"),
+    [
+        ("domu.a.b", ("domu.a.b",), ""),
+        ("domu.a.vif.1.vif.0", ("domu.a.vif.1",), ".vif.0"),
+        ("domu.a.disk.xvda", ("domu.a",), ".disk.xvda"),
+        ("file./etc/xen/a.cfg", ("domu.a",), "file./etc/xen/a.cfg"),
+        ("guard", ("domu.a", "guard"), "guard"),
+    ],
+)
+def test_a_part_is_what_its_address_says_behind_the_object(
+    address: str, counts: tuple[str, ...], part: str
+) -> None:
+    assert _change(address, *counts).part == part
+
+
+@pytest.mark.parametrize(
     ("more", "due", "waits", "symbol"),
     [
         ({}, True, False, "~"),
