@@ -121,8 +121,7 @@ def attempt(situation: Situation, change: Change) -> str:
 def not_again(change: Change, situation: Situation) -> Reverted | None:
     """The attempt of the same that had to be taken back, if there was one.
 
-    Of those that were cut short one says nothing: domgit may have ended for any reason. Two of the same may have the
-    change for a reason.
+    One that was cut short says nothing, since domgit may have ended for any reason. Where two were, it may be this change.
     """
     tried = attempt(situation, change)
     same = [each for each in situation.reverted if each.attempt == tried]
