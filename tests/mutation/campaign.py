@@ -39,7 +39,13 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "mutation"
 MARKS = "not git and not netns and not dom0 and not machine and not campaign"
 # Tests that read the sources, and those of this package, know nothing of a changed process.
-PASSED_OVER = ("tests/unit/test_house.py", "tests/unit/test_docs.py", "tests/mutation", "tests/fuzz")
+PASSED_OVER = (
+    "tests/unit/test_house.py",
+    "tests/unit/test_docs.py",
+    "tests/unit/test_shares.py",  # about how tests are run
+    "tests/mutation",
+    "tests/fuzz",
+)
 # They see little that the others do not, take as long as all of them, and reach nearly everything: for what survived those alone.
 LAST = (
     "tests/model",
