@@ -132,3 +132,103 @@ def test_addresses_of_different_versions_never_meet() -> None:
     files |= domu("two", "mac: 00:16:3e:00:00:02, ips: ['2001:db8::a00:101']")
 
     assert fleet_of(files).diagnostics == ()
+
+
+def conflicts(files: dict[str, str]) -> list[str]:
+    return [each.message for each in fleet_of(files).diagnostics if each.code.startswith("DG13")]
+
+
+def test_who_does_not_share_conflicts_with_everybody_who_does_and_those_with_nobody_else() -> None:
+    shared, alone = "{address: 10.0.1.1, shared: true}", "10.0.1.1"
+    files = {**host(), **NETWORK}
+    for number, item in enumerate([shared, alone, shared], start=1):
+        files |= domu(f"vm{number}", f"mac: 00:16:3e:00:00:0{number}, ips: [{item}]")
+
+    assert [(each.address, each.message.split(" (")[0]) for each in fleet_of(files).diagnostics] == [
+        ("domu.vm2", "address 10.0.1.1 is claimed by domu.vm1 too"),
+        ("domu.vm3", "address 10.0.1.1 is claimed by domu.vm2 too"),
+    ]
+
+
+def test_a_conflict_names_the_prefix_that_meets() -> None:
+    files = {**host(), **network("b", "2001:db8::/48", "2001:db8::1")}
+    files |= domu("one", "mac: 00:16:3e:00:00:01, ips: ['2001:db8:0:8::/64']")
+    files |= domu("two", "mac: 00:16:3e:00:00:02, ips: ['2001:db8:0:8::/80']")
+
+    (message,) = conflicts(files)
+    assert message.startswith("address 2001:db8:0:8::/80 is claimed by domu.one too")
+
+
+def test_an_address_that_is_said_twice_is_shared_if_it_once_was() -> None:
+    files = {**host(), **NETWORK}
+    twice = "[{address: 10.0.1.1, shared: true}, 10.0.1.1]"
+    files |= domu("one", f"mac: 00:16:3e:00:00:01, ips: {twice}")
+    files |= domu("two", "mac: 00:16:3e:00:00:02, ips: [{address: 10.0.1.1, shared: true}]")
+
+    assert conflicts(files) == []
+
+
+def test_a_conflict_with_a_faulty_domu_holds_back_that_one_whichever_comes_first() -> None:
+    for faulty, good in (("aa", "bb"), ("bb", "aa")):
+        files = {**host(), **NETWORK}
+        files |= domu(faulty, "mac: 00:16:3e:00:00:01") | domu(good, "mac: 00:16:3e:00:00:01")
+        files[f"hosts/dom0-a/domus/{faulty}.yaml"] += "  maxMemory: 1MiB\n"
+
+        seen = view(fleet_of(files), "dom0-a")
+
+        assert (seen.refused, seen.held) == (False, (faulty,))
+
+
+def with_metadata(files: dict[str, str], file: str, old: str, new: str) -> dict[str, str]:
+    assert old in files[file]
+    return {**files, file: files[file].replace(old, new)}
+
+
+UUID = "0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11"
+
+
+def test_a_faulty_domu_elsewhere_is_known_by_its_uuid_unless_that_is_what_is_wrong() -> None:
+    one = "hosts/bb/domus/one.yaml"
+    files = {**host("aa"), **host("bb"), **domu("one", host="bb")}
+    faulty = {**files, one: files[one] + "  maxMemory: 1MiB\n"}
+    (uuid,) = (claimant.uuid for claimant in fleet_of(files).domus)
+
+    assert view(fleet_of(faulty), "aa").elsewhere == {uuid: "bb"}
+    unknown = with_metadata(faulty, one, "{name: one}", "{name: one, uuid: nonsense}")
+    assert view(fleet_of(unknown), "aa").elsewhere == {}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("spec:\n", "spec:\n  state: runing\n", ["name", "uuid"]),  # perhaps a tombstone
+        ("{name: two}", "{name: two, uuid: nonsense}", ["name", "MAC", "vif name", "disk", "address"]),
+        (
+            "bridge: xenbr0, mac",
+            "bridge: xen/br0, mac",
+            ["name", "uuid", "MAC", "vif name", "disk", "address"],
+        ),
+        ("mac: 00:16:3e:00:00:01", "mac: nonsense", ["name", "uuid", "vif name", "disk", "address"]),
+    ],
+)
+def test_of_a_domu_with_a_wrong_value_counts_what_does_not_follow_from_it(
+    old: str, new: str, told: list[str]
+) -> None:
+    vif = "mac: 00:16:3e:00:00:01, name: web, ips: [10.0.1.1, 'fe80::7']"
+    files = {**host(), **NETWORK, **domu("one", vif), **domu("two", vif)}
+    for name in ("one", "two"):
+        file = f"hosts/dom0-a/domus/{name}.yaml"
+        files[file] = files[file].replace(f"images/{name}.img", "images/shared.img")
+        if name == "one":
+            files[file] = files[file].replace("{name: one}", f"{{name: two, uuid: {UUID}}}")
+        elif "uuid" not in new:
+            files[file] = files[file].replace("{name: two}", f"{{name: two, uuid: {UUID}}}")
+    two = "hosts/dom0-a/domus/two.yaml"
+
+    messages = conflicts(with_metadata(files, two, old, new))
+
+    said = [message.split(" ")[0] for message in messages if not message.startswith("address fe80")]
+    assert sorted(said) == sorted(each.split(" ")[0] for each in told)
+    # An address of a segment's own says nothing where the segment is not known.
+    own = any(message.startswith("address fe80::7 ") for message in messages)
+    assert own == ("address" in told and "br0, mac" not in new)
