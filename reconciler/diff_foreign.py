@@ -273,21 +273,22 @@ class _Seen:
             dark.append((address, verdict))
             if id(verdict) not in self._looked_at:
                 self._looked_at.add(id(verdict))
-                self._sort_out(place, verdict)
+                self._sort_out(verdict)
+            # One verdict may be about many ports, and each of them is named.
+            for weakness in rewritten(self._sight.judge, place, verdict.rewritten):
+                self._weakened(weakness)
         why = _why(dark)
         if why is not None and name:
             key = binding.uuid, binding.index
             self._dark[key] = _finding(name, binding.index, IS_DARK, f"dark: {why}", binding.uuid)
 
-    def _sort_out(self, place: Place, verdict: Verdict) -> None:
+    def _sort_out(self, verdict: Verdict) -> None:
         for event in verdict.partly:
             if event.flow.doubt:
                 into, does = self._unsure, f"{_MAY[event.what]} what guests send or get"
             else:
                 into, does = self._partly, f"{_DOES[event.what]} some of what guests send or get"
             into.setdefault(event.table.address, set()).add(f"{event.quoted} {does}")
-        for weakness in rewritten(self._sight.judge, place, verdict.rewritten):
-            self._weakened(weakness)
 
     def _weakened(self, weakness: Weakness) -> None:
         if weakness.sure:

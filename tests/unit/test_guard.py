@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
-from reconciler.guard.binding import Address, Binding, Guard
+from reconciler.guard.binding import Address, Binding, Guard, Step
 from reconciler.guard.nftables_rules import SETS, chains, listed
 from reconciler.guard.port_lock import lock, unlock
 from reconciler.guard.render import steps
@@ -392,3 +392,8 @@ def test_rules_are_put_back_in_place_unless_something_of_another_make_is_in_the_
     assert kind == "rules"
     assert ("delete table" not in script) is reloads
     assert nftables.script(table, GUARD, FEATURES) == ("", "elements")
+
+
+def test_a_binding_has_no_emulated_twin_and_a_step_is_needed_unless_it_is_said() -> None:
+    assert not Binding("vm01", "00:16:3e:00:53:01", (), "uuid", 0).emulated
+    assert not Step(("nft", "-f", "-"), "").optional
