@@ -107,10 +107,14 @@ class Change:
         )
 
     @property
+    def acts(self) -> bool:
+        """Whether there is something to do: of what is staged already, nothing is left but the guest's own reboot."""
+        return bool(self.early or self.steps)
+
+    @property
     def due(self) -> bool:
         """Whether apply does it: not blocked, and something to do."""
-        acts = bool(self.early or self.steps)
-        return self.blocked is None and acts and self.when in {"now", "next_guest_reboot"}
+        return self.blocked is None and self.acts and self.when in {"now", "next_guest_reboot"}
 
     def digest(self) -> str:
         """A digest of what would be done to what: equal for two plans that mean the same by this change."""

@@ -47,7 +47,8 @@ def _judge(
     policy: Policy,
     over_limit: Mapping[str, str],
 ) -> Change:
-    if change.blocked is not None:
+    # What is staged already waits for its guest alone: nothing of it could be withheld, or let through.
+    if change.blocked is not None or not change.acts:
         return change
     if not policy.by_hand and "report" in {
         situation.desired.host.mode,

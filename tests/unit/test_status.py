@@ -69,6 +69,20 @@ def test_what_waits_says_how_to_let_it_through() -> None:
     }
 
 
+@pytest.mark.parametrize("only_watched", ["neither", "host", "vm01"])
+def test_what_is_staged_does_not_count_also_where_domgit_only_watches(only_watched: str) -> None:
+    words: dict[str, Any] = {"host": {}, "vm01": {"boot": {"run": {"kernel": "/srv/xen/vmlinuz-2"}}}}
+    words.setdefault(only_watched, {})["mode"] = "report"
+    words.pop("neither", None)
+    live = {"vm01": {"kernel": "/srv/xen/vmlinuz", "staged": "rendered"}}
+
+    plan = make_plan(situation({"git": words, "live": live}), DAEMON)
+
+    facts = host_facts(plan)
+    assert (facts["up_to_date"], facts["waits"], facts["staged"]) == (True, [], ["domu.vm01"])
+    assert not any(change.waits for change in plan.changes)
+
+
 def test_a_domu_is_found_by_every_name_that_it_has_or_had() -> None:
     words = {
         "applied": {"vm01": {}},
