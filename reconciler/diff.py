@@ -34,7 +34,10 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         items += _domu_changes(situation, domu)
     for domu in found.tombstones:
         items += diff_tombstone(situation.life(domu))
-    changes = [_bridged(item, situation) for item in items if isinstance(item, Change)]
+    domus = {domu.uuid: domu for domu in found.wanted}
+    changes = [
+        _bridged(item, situation, domus.get(item.uuid or "")) for item in items if isinstance(item, Change)
+    ]
     sight = see(situation)
     changes = refused_dark(changes, situation, found, sight)
     changes = blocked_claims(changes, situation, found)
@@ -127,12 +130,17 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
     yield from diff_protection(life)
 
 
-def _bridged(change: Change, situation: Situation) -> Change:
-    """No vif is taken off its bridge for one that does not exist: it would never get there."""
-    bridge = change.after.get("bridge")
-    if "create" not in change.actions or bridge is None or bridge in situation.observed.links:
+def _bridged(change: Change, situation: Situation, domu: DomU | None) -> Change:
+    """No vif is taken off its bridge for one that does not exist, and no domU is started with one: it would never get there."""
+    if "create" not in change.actions or change.blocked is not None:
         return change
-    return replace(change, blocked=f"there is no bridge {bridge} on this host", reason="no_bridge")
+    started = () if domu is None or change.part else domu.vifs
+    bridges = [change.after.get("bridge"), *(vif.bridge for vif in started)]
+    links = situation.observed.links
+    missing = next((each for each in bridges if each is not None and each not in links), None)
+    if missing is None:
+        return change
+    return replace(change, blocked=f"there is no bridge {missing} on this host", reason="no_bridge")
 
 
 def _not_again(

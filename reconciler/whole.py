@@ -15,13 +15,15 @@ from state.nft import LoadedTable
 def refused_whole(changes: Sequence[Change]) -> list[Change]:
     """The changes, with all refused that would give a domU its configuration while a part of that is refused.
 
-    The parts are its disks, and whether it can be started at all. Started, it would be half of what git says, or have
-    somebody else's disk; and so it would by its own reboot, or by its file, from which people start domUs too. The
-    vifs of a running guest go on, and what binds them: replugged halfway, one would stay unplugged.
+    The parts are its disks, the bridges of its vifs, and whether it can be started at all. Started, it would be half of
+    what git says, have somebody else's disk, or not come up; and so it would by its own reboot, or by its file, from
+    which people start domUs too. The other vifs of a running guest go on, and what binds them: replugged halfway, one
+    would stay unplugged.
     """
     refused: dict[str, Change] = {}
     for change in changes:
         part = change.part.startswith(".disk.") or (change.part == "" and change.actions == ("create",))
+        part = part or change.reason == "no_bridge"
         if part and change.blocked is not None and change.uuid is not None:
             refused.setdefault(change.uuid, change)
     return [
