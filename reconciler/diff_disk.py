@@ -12,7 +12,7 @@ from reconciler.plan import Change, Phase
 from reconciler.step import CreateImage, Remember, Step
 from state.desired import Disk, DomU
 from state.facts import fact
-from state.files import FileStat
+from state.files import FileStat, folder_of
 from state.observed import Domain, Observed
 
 
@@ -34,6 +34,11 @@ def diff_disks(life: Life, observed: Observed) -> Iterator[Change]:
         verdict = _of_another_format(disk, life) or judge(
             domu, disk, observed.images[disk.path], domain, owned
         )
+        if verdict.action == "create" and disk.path in observed.no_folder:
+            # Never made: where a mount is missing, the disk would land on dom0's own.
+            verdict = Verdict(
+                blocked=f"there is no folder {folder_of(disk.path)}: create it, or mount what belongs there"
+            )
         if verdict.action == "no-op" and verdict.blocked is None:
             continue
         key = f"image:{disk.path}"

@@ -75,6 +75,11 @@ class Files(Protocol):
         """
 
 
+def folder_of(path: str) -> str:
+    """The folder that a path lies in: `/srv/xen/images` of `/srv/xen/images/vm01.img`."""
+    return path.rpartition("/")[0] or "/"
+
+
 def digest(text: str | None) -> str:
     """`sha256:` of a text, "" for a file that is not there."""
     return "" if text is None else "sha256:" + hashlib.sha256(text.encode(*ENCODING)).hexdigest()

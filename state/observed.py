@@ -13,7 +13,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from schemas.address import Address
 from state import links, nft, xenstore, xl
-from state.files import USERDATA, Files, FileStat
+from state.files import USERDATA, Files, FileStat, folder_of
 from state.foreign import Foreign, read_foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable
@@ -89,6 +89,7 @@ class Observed:
     foreign: Foreign = field(default_factory=Foreign)
     addresses: tuple[tuple[str, Address], ...] = ()  # dom0's own, by interface
     routes: tuple[Route, ...] = ()  # the next hops of dom0's default routes
+    no_folder: frozenset[str] = frozenset()  # images that are not there, and neither is their folder
     by_uuid: Mapping[str, Domain] = field(init=False, repr=False, compare=False)
     by_name: Mapping[str, Domain] = field(init=False, repr=False, compare=False)  # living ones alone
     pinned: Mapping[str, tuple[str, ...]] = field(
@@ -139,6 +140,9 @@ def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = tim
     """
     domains, stale = observe_domains(runner, files, sleep)
     network = _until_whole(lambda: links.read_network(runner, files), sleep)
+    images = {path: files.stat(path) for path in sorted(interest.images)}
+    missing = [path for path, found in images.items() if found is None]
+    folders = {folder: files.stat(folder) for folder in sorted({folder_of(path) for path in missing})}
     return Observed(
         domains=domains,
         links=network.links,
@@ -147,7 +151,7 @@ def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = tim
         guard=nft.read_table(runner),
         features=nft.probe_features(runner),
         files={path: files.read_text(path) for path in sorted(interest.files)},
-        images={path: files.stat(path) for path in sorted(interest.images)},
+        images=images,
         holders=files.holders(interest.images),
         monitors=files.monitors(),
         stale=stale,
@@ -155,6 +159,7 @@ def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = tim
         foreign=read_foreign(runner, files),
         addresses=network.addresses,
         routes=read_defaults(runner),
+        no_folder=frozenset(path for path in missing if folders[folder_of(path)] is None),
     )
 
 

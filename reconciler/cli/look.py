@@ -253,9 +253,17 @@ def _repository_checks(where: Target) -> Iterator[tuple[str, bool, str]]:
         return
     errors = sum(diagnostic.severity == "error" for diagnostic in reading.diagnostics)
     yield "repository", errors == 0, f"{reading.revision[:12]}: {errors} errors for {where.host}"
-    for bridge, _ in () if reading.desired is None else reading.desired.host.bridges:
+    if reading.desired is None:
+        return
+    for bridge, _ in reading.desired.host.bridges:
         there = Path(f"/sys/class/net/{bridge}/bridge").is_dir()
         yield f"bridge {bridge}", there, "is there" if there else "does not exist"
+    wanted = (domu for domu in reading.desired.domus if domu.state != "absent")
+    paths = (Path(disk.path) for domu in wanted for disk in domu.disks)
+    # Of a block device its volume group would have one alone, and that is not missing before the volume is.
+    for folder in sorted({path.parent for path in paths if path.parts[1] != "dev"}):
+        there = folder.is_dir()
+        yield f"folder {folder}", there, "is there" if there else "does not exist: no disk is made in it"
 
 
 def _guard_checks() -> Iterator[tuple[str, bool, str]]:

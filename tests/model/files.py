@@ -27,6 +27,7 @@ class FileSystem:
     texts: dict[str, str] = field(default_factory=dict)
     modes: dict[str, int] = field(default_factory=dict)
     images: dict[str, FileStat] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=lambda: {"/srv/xen/images"})  # those for images
     _inode: int = 100
 
     # ---- state.files.Files ----
@@ -35,7 +36,7 @@ class FileSystem:
         return self.texts.get(path)
 
     def stat(self, path: str) -> FileStat | None:
-        return self.images.get(path)
+        return FileStat("other", 1, 2, 4096) if path in self.folders else self.images.get(path)
 
     def names(self, folder: str) -> tuple[str, ...]:
         prefix = f"{folder}/"
@@ -62,6 +63,9 @@ class FileSystem:
         self, path: str, size_bytes: int, *, sparse: bool, before_linking: Callable[[str], None]
     ) -> str:
         del sparse  # says how the blocks are taken, which nobody reads back
+        folder = path.rpartition("/")[0]
+        if folder not in self.folders:
+            raise FileNotFoundError(errno.ENOENT, f"there is no folder {folder}")
         image = self._new(size_bytes)
         before_linking(image.identity)
         if path in self.images:

@@ -74,6 +74,10 @@ def _images(world: World, images: Mapping[str, str]) -> None:
         world.images[path] = None if what == "none" else image(path, int(mib), kind)
 
 
+def _folders(world: World, folders: Mapping[str, str]) -> None:
+    world.no_folders |= {path for path, word in folders.items() if word == "none"}
+
+
 def _holders(world: World, holders: Mapping[str, str]) -> None:
     world.holders |= holders
 
@@ -192,6 +196,7 @@ def _foreign(world: World, rules: Mapping[str, str]) -> None:
 _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "files": _files,
     "images": _images,
+    "folders": _folders,
     "holders": _holders,
     "ports": _ports,
     "bridges": _bridges,

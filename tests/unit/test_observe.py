@@ -60,6 +60,8 @@ class Drawer:
         return self.texts.get(path)
 
     def stat(self, path: str) -> FileStat | None:
+        if path in {"/", "/there"}:
+            return FileStat("other", 1, 1, 4096)
         return FileStat("file", 1, 2, len(self.texts[path])) if path in self.texts else None
 
     def names(self, folder: str) -> tuple[str, ...]:
@@ -107,7 +109,9 @@ def drawer() -> Drawer:
 
 
 def test_everything_is_read_at_once() -> None:
-    seen = observe(Tools(), drawer(), Interest(files=("/a", "/b"), images=("/a", "/c")))
+    seen = observe(
+        Tools(), drawer(), Interest(files=("/a", "/b"), images=("/a", "/c", "/there/d", "/gone/e"))
+    )
 
     assert [(domain.domid, domain.uuid, domain.name) for domain in seen.domains] == [
         (1, VM01, "vm01"),
@@ -118,7 +122,8 @@ def test_everything_is_read_at_once() -> None:
     assert seen.domains[1].staged is None
     assert seen.stale == (StaleStaging(STALE, STALE.split(".")[2]),)
     assert seen.files == {"/a": "text", "/b": None}
-    assert seen.images == {"/a": FileStat("file", 1, 2, 4), "/c": None}
+    assert seen.images == {"/a": FileStat("file", 1, 2, 4), "/c": None, "/gone/e": None, "/there/d": None}
+    assert seen.no_folder == {"/gone/e"}
     assert seen.holders == {"/a": "loop0"}
     assert seen.free_memory_mib == 15360
     assert [str(each.gateway) for each in seen.routes] == [

@@ -27,7 +27,7 @@ from reconciler.step import WriteFile
 from schemas.fleet import view
 from state.desired import Desired, DomU, Vif
 from state.facts import LLDP_GROUP
-from state.files import FileStat
+from state.files import FileStat, folder_of
 from state.foreign import Foreign
 from state.links import FdbEntry, Link, Port
 from state.nft import Features, LoadedTable, normalised_rules
@@ -200,6 +200,7 @@ class World:
     foreign: dict[str, str] = field(default_factory=dict)
     addresses: list[tuple[str, str]] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
+    no_folders: set[str] = field(default_factory=set)
 
     def observed(self, seen: Interest) -> Observed:
         """The host as `observe` would give it, with a key for all that was asked for."""
@@ -219,6 +220,11 @@ class World:
             foreign=Foreign(dict(self.foreign)),
             addresses=tuple((interface, ip_network(text)) for interface, text in self.addresses),
             routes=tuple(self.routes),
+            no_folder=frozenset(
+                path
+                for path in seen.images
+                if folder_of(path) in self.no_folders and self.images.get(path) is None
+            ),
         )
 
     def _templates(self) -> list[str]:
