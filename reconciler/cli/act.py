@@ -130,21 +130,30 @@ def told_result(result: Result) -> None:
     for done in result.outcome.done:
         mark = "ok    " if done.error is None else "FAILED"
         say(f"{mark} {done.change.address}" + ("" if done.error is None else f": {done.error}"))
-    waiting = result.after.summary
-    if any(change.reason in BY_OTHERS for change in result.after.changes) and result.converged:
-        say(
-            f"Not converged: rules of others stand in the way. {waiting.staged} staged, {waiting.blocked} blocked."
-        )
+    left = f"{result.after.summary.staged} staged, {result.after.summary.blocked} blocked."
+    refused = _refused(result.after)
+    if refused is not None and result.converged:
+        say(f"Not converged: {refused}. {left}")
+    elif any(change.reason in BY_OTHERS for change in result.after.changes) and result.converged:
+        say(f"Not converged: rules of others stand in the way. {left}")
     elif result.converged:
         held = ", except what errors in git hold back" if result.after.errored else ""
         held = held or (", except what is blocked or waits" if result.exit_code else "")
-        say(f"Converged{held}. {waiting.staged} staged, {waiting.blocked} blocked.")
+        say(f"Converged{held}. {left}")
     elif result.exit_code == 5:  # noqa: PLR2004  # see Result.exit_code
         say(
             "Not converged. The guard is as before: a change that cuts off the gateway is not tried again by itself."
         )
     else:
         say(f"Not converged. {len(result.outcome.failed)} failed; the next pass plans again.")
+
+
+def _refused(plan: Plan) -> str | None:
+    """Why nothing of what git says is followed; None when no more than single domUs are held back."""
+    address = f"host.{plan.host}"
+    held = (note for note in plan.notes if (note.address, note.reason) == (address, "held_back"))
+    error = next((each.message for each in plan.diagnostics if each.severity == "error"), "")
+    return next((f"{note.message} ({error})" for note in held), None)
 
 
 @click.command("run")

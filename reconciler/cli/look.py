@@ -148,6 +148,12 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
         )
 
 
+def _tried(change: Mapping[str, Any]) -> bool:
+    """Whether apply was to do it; see Change.due."""
+    acts = change["commands"] and change["blocked"] is None
+    return bool(acts and change["when"] in {"now", "next_guest_reboot"})
+
+
 def _applied(journal: Journal) -> Mapping[str, dict[str, Any]]:
     applied: dict[str, dict[str, Any]] = {}
     for record in journal.records():
@@ -160,7 +166,7 @@ def _applied(journal: Journal) -> Mapping[str, dict[str, Any]]:
                 "plan_id": document["plan_id"],
                 "revision": document["source"]["revision"],
                 "author": document["source"]["author"],
-                "changes": len([each for each in document["resource_changes"] if each["commands"]]),
+                "changes": sum(map(_tried, document["resource_changes"])),
                 "failed": None,
                 "guard": None,
             }

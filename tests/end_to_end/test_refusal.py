@@ -178,6 +178,18 @@ def test_a_new_image_is_sparse_and_has_its_size_to_the_byte(provider: Provider) 
     assert found.st_mode & 0o777 == 0o600
 
 
+def test_a_disk_without_a_folder_is_refused_before_anything_is_done(provider: Provider) -> None:
+    provider.domu("vm01", 1, disks=[{"vdev": "xvda", "path": f"{IMAGES}/new/vm01.img", "size": "8MiB"}])
+    provider.commit()
+
+    planned, checked = provider.domgit("plan"), provider.domgit("doctor")
+
+    assert f"blocked: there is no folder {IMAGES}/new: create it, or mount what belongs there" in planned.out
+    assert f"MISS  folder {IMAGES}/new does not exist: no disk is made in it\n" in checked.out
+    (IMAGES / "new").mkdir()
+    provider.settled()
+
+
 def test_a_disk_that_was_made_and_is_gone_is_never_replaced_by_an_empty_one(provider: Provider) -> None:
     provider.domu("vm01", 1)
     provider.settled()

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +17,17 @@ from click.testing import CliRunner, Result
 
 from reconciler import __version__
 from reconciler.cli import VERBS, cli
-from reconciler.cli.act import load_plan
+from reconciler.cli.act import load_plan, told_result
 from reconciler.cli.output import Failed
+from reconciler.converge import Outcome
 from reconciler.diff import make_plan
 from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
+from reconciler.reconcile import Result as Pass
 from tests.unit.deviations import situation
+from tests.unit.test_plan_cases import CASES, met
 
 DOMGIT = Path(sys.executable).parent / "domgit"
 NOWHERE = ("--config", "/dev/null")
@@ -259,6 +263,51 @@ def test_an_applied_plan_is_found_by_the_beginning_of_its_id_and_shown_with_how_
     assert load_plan(common["apply"], journal) == a_plan()
     assert "no such plan" in failure("show", "ffff", *where)
     assert "2 plans start so" in failure("show", "", *where)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "changes"), [({"memory": "384MiB"}, 2), ({"disks": [{"format": "qcow2"}]}, 0)]
+)
+def test_what_is_blocked_or_waits_is_no_change_that_was_made(
+    tmp_path: Path, wanted: Mapping[str, Any], changes: int
+) -> None:
+    (tmp_path / "domgit.toml").write_text(f'[paths]\nstate = "{tmp_path}"\n')
+    words = {
+        "applied": {"vm01": {}, "vm02": {}},
+        "git": {"vm01": wanted, "vm02": {"memory": "384MiB", "mode": "report"}},
+    }
+    plan = make_plan(situation(words), Policy(by_hand=False))
+    assert len(plan.changes) > changes
+    record = {"apply": "one", "time": "2026-01-01T00:00:01Z", "type": "plan", "by": "domgit run"}
+    Journal(tmp_path / "journal").append({**record, "document": plan_document(plan, timestamp="")})
+
+    told = call("history", "--config", str(tmp_path / "domgit.toml")).output
+
+    assert told.endswith(f"  domgit run  {changes} changes  unfinished\n")
+    assert len(plan.due) == changes
+
+
+@pytest.mark.parametrize(
+    ("case", "line"),
+    [
+        (
+            "host_refused_stays_at_last_good",
+            "Not converged: what git says is not followed: the whole host stays as last applied (apiVersion: missing (expected domgit/v1)). 0 staged, 0 blocked.",
+        ),
+        ("held_back", "Converged, except what errors in git hold back. 0 staged, 0 blocked."),
+        ("disk_gone", "Converged, except what is blocked or waits. 0 staged, 1 blocked."),
+        ("staged_already", "Converged. 1 staged, 0 blocked."),
+    ],
+)
+def test_the_last_line_of_a_pass_says_what_holds_it_back(
+    case: str, line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = make_plan(met(CASES / case), Policy())
+    left = replace(plan, changes=tuple(change for change in plan.changes if not change.due))
+
+    told_result(Pass("id", plan, Outcome(), left))
+
+    assert capsys.readouterr().out == f"{line}\n"
 
 
 @pytest.mark.parametrize("name", VERBS)
