@@ -18,12 +18,13 @@ from typing import Any
 from schemas.diagnostic import Diagnostic
 from state.request import Request
 from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
+from state.writers import check_writers
 
 READ_TIMEOUT_S = 120.0
 # Only what is named here reaches git. Protected configuration (command scope) cannot be overridden by a
 # repository's own; what executes something or follows a pointer elsewhere is off.
 _GIT_CONFIGURATION = {
-    "safe.directory": "*",  # ownership is checked by running as the owner; see _privileges
+    "safe.directory": "*",  # ownership is checked before; see state.writers
     "safe.bareRepository": "explicit",
     "protocol.allow": "never",
     "uploadpack.packObjectsHook": "",
@@ -153,7 +154,14 @@ def ask(runner: Runner, request: Request, memory: str = "") -> Mapping[str, Any]
         raise ReadError(f"{repository}: no such folder") from exc
     if not stat.S_ISDIR(owner.st_mode):
         raise ReadError(f"{repository}: no such folder")
-    prefix, keeps = _privileges(owner)
+    prefix: list[str] = []
+    keeps = False
+    if os.geteuid() == 0:
+        try:
+            check_writers(repository, owner.st_uid, request.revision)
+        except (OSError, ValueError) as exc:  # what root wrote there names no path
+            raise ReadError(f"{repository}: {exc}") from exc
+        prefix, keeps = _privileges(owner)
     wanted = {**asdict(request), "repository": str(path), "read_everything": keeps}
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", "state.spec_reader"],
@@ -213,18 +221,13 @@ def git_environment(
 
 
 def _privileges(owner: os.stat_result) -> tuple[list[str], bool]:
-    """How to start the child so that it can read the repository and do nothing else, and whether it keeps that right.
+    """How root starts the child so that it can read the repository and do nothing else, and whether it keeps that right.
 
-    Not root: as we are. Root: as the repository's owner, without any capability; for root's own repositories that
-    is root with reading everything as the only one. Nobody with that capability would not do: git asks access(2),
-    which leaves capabilities out for everybody but root.
+    As the repository's owner, without any capability; for root's own repositories that is root with reading
+    everything as the only one. Nobody with that capability would not do: git asks access(2), which leaves
+    capabilities out for everybody but root.
     """
-    if os.geteuid() != 0:
-        return [], False
-    owned_by_root = owner.st_uid == 0
-    if owned_by_root and stat.S_IMODE(owner.st_mode) & stat.S_IWOTH:
-        raise ReadError("the repository is root's, and everybody can write it (expected mode 755 or less)")
-    return as_user(owner.st_uid, owner.st_gid), owned_by_root
+    return as_user(owner.st_uid, owner.st_gid), owner.st_uid == 0
 
 
 def as_user(user: int, group: int) -> list[str]:

@@ -148,7 +148,7 @@ def test_nothing_that_a_repository_configures_is_executed(repository: Repository
     evil = repository.path.parent / "evil"
     evil.write_text(f"#!/bin/sh\ntouch {marker}\n")
     evil.chmod(0o755)
-    repository.path.parent.chmod(0o777)  # whoever executes it could leave the marker
+    repository.path.parent.chmod(0o1777)  # whoever executes it could leave the marker
     for key in (
         "core.fsmonitor", "core.pager", "core.editor", "core.sshCommand", "core.gitProxy", "core.askPass",
         "core.alternateRefsCommand", "gpg.program", "gpg.ssh.program", "diff.external", "credential.helper",
