@@ -30,6 +30,7 @@ from reconciler.scope import Situation
 from reconciler.status import domu_facts, domu_lines, host_facts, host_lines, line
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
+from state.source import Reading
 
 SIGNATURES = "not required (this version checks none)"
 # What the daemon would do by itself: what waits for a human is told as such.
@@ -73,9 +74,11 @@ def status_command(where: Target, as_json: bool) -> None:
     machine = dom0(where.config)
     with told():
         last = machine.last()
-        plan = drift_plan(machine) if where.repository is None else make_plan(_seen(machine, where), DAEMON)
+        configured = where.repository is not None and where.host is not None
+        plan = make_plan(_seen(machine, where), DAEMON) if configured or last is not None else None
     facts: dict[str, Any] = {
-        "host": where.host or (plan.host if plan else None),
+        # What is kept as last applied is that host, whatever the configuration calls it.
+        "host": where.host if plan is None else plan.host,
         "last_applied": None if last is None else last.source.revision,
         "up_to_date": False,
         "signatures": SIGNATURES,
@@ -92,13 +95,27 @@ def status_command(where: Target, as_json: bool) -> None:
         say(line("to do", ", ".join(f"{count} {name}" for name, count in facts["summary"].items())))
         for each in host_lines(facts):
             say(each)
+    else:
+        say(line("error", _unconfigured(where)))
+
+
+def _unconfigured(where: Target) -> str:
+    try:
+        demand(where)
+    except Failed as exc:
+        return str(exc)
+    return ""
 
 
 def _seen(machine: Dom0, where: Target) -> Situation:
     """The situation as the daemon would see it: also while git cannot be read, or must not be followed."""
-    demand(where)
-    reading = followed(lambda applied: read_target(where, applied=applied), machine.last())
-    return present(machine, reading)
+
+    def now(applied: str | None) -> Reading:
+        if missing := _unconfigured(where):
+            raise ReadError(missing)
+        return read_target(where, applied=applied)
+
+    return present(machine, followed(now, machine.last()))
 
 
 @click.command("get")

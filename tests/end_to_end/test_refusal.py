@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 import subprocess
 from pathlib import Path
@@ -353,6 +354,29 @@ def test_drift_is_repaired_while_the_repository_cannot_be_read(provider: Provide
         "orphan        domu.vm02: no longer in git, and off: left so; `state: absent` would let it go\n"
         in status
     )
+
+
+@pytest.mark.parametrize("configured", ["", 'host = "dom0-z"\n[repo]\nurl = "ROOT"\n'])
+def test_status_and_get_say_that_git_is_not_followed_where_the_configuration_names_none_or_another_host(
+    provider: Provider, tmp_path: Path, configured: str
+) -> None:
+    provider.domu("vm01", 1)
+    provider.settled()
+    config = tmp_path / "domgit.toml"
+    config.write_text(configured.replace("ROOT", str(provider.root)))
+
+    status, facts, get = (
+        run(str(DOMGIT), *verb, "--config", str(config)).stdout
+        for verb in (("status",), ("status", "--json"), ("get", "vm01"))
+    )
+
+    why = "no host 'dom0-z' in the repository" if configured else "no repository (expected --repo PATH"
+    assert status.startswith("host          dom0-a\n")
+    assert "up to date    no\n" in status
+    assert f"error         the repository cannot be read: {why}" in status
+    assert "dom0-z" not in status.replace(why, "")
+    assert json.loads(facts)["host"] == "dom0-a"
+    assert "(as last applied)" in get
 
 
 def test_a_host_that_is_gone_from_the_repository_stays_as_it_is(provider: Provider) -> None:
