@@ -18,6 +18,8 @@ from reconciler.plan_text import plan_html, plan_markdown, plan_text
 from reconciler.policy import Policy
 from reconciler.reconcile import current_plan
 from reconciler.render_xl import render_xl
+from state.desired import Desired
+from state.source import Reading
 
 FORMATS = {"text": plan_text, "markdown": plan_markdown, "html": plan_html}
 
@@ -74,9 +76,10 @@ def render_command() -> None:
 def render_guard(where: Target, backend: str, as_json: bool) -> None:
     """Print the complete guard of a host, halted domUs included."""
     reading = read(where)
-    if reading.desired is None:
-        raise Failed("the repository has errors: " + "; ".join(str(each) for each in reading.diagnostics))
-    found = steps(specified_guard(reading.desired.host, reading.desired.domus))
+    desired = _desired(reading)
+    for name in desired.held:
+        say(f"domgit: domu.{name} is left out: {_errors_of(name, where, reading)}", err=True)
+    found = steps(specified_guard(desired.host, desired.domus))
     if as_json:
         document = {
             "format_version": FORMAT_VERSION,
@@ -99,10 +102,33 @@ def render_xl_command(
 ) -> None:
     """Print the xl configuration of a domU, passwords left out."""
     reading = read(where)
-    domus = () if reading.desired is None else reading.desired.domus
+    domus = _desired(reading).domus
     domu = next((each for each in domus if each.name == name and each.boot is not None), None)
     if domu is None:
+        if errors := _errors_of(name, where, reading):
+            raise Failed(f"domu.{name} has errors: {errors}")
         raise Failed(
             f"no domU {name!r} on this host (have {', '.join(each.name for each in domus) or 'none'})"
         )
     say(render_xl(domu), nl=False)
+
+
+def _desired(reading: Reading) -> Desired:
+    """What is wanted of the host.
+
+    Raises:
+        Failed: the commit has an error that reaches all of it.
+    """
+    if reading.desired is None:
+        raise Failed("the repository has errors: " + "; ".join(str(each) for each in reading.diagnostics))
+    return reading.desired
+
+
+def _errors_of(name: str, where: Target, reading: Reading) -> str:
+    """What is wrong with a domU's own file, or with what it inherits; nothing where there is no such file."""
+    file = f"hosts/{where.host}/domus/{name}.yaml"
+    return "; ".join(
+        str(each)
+        for each in reading.diagnostics
+        if each.severity == "error" and (each.file == file or f"(inherited by {file})" in each.message)
+    )

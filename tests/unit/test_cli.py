@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -157,6 +158,25 @@ def test_the_guard_of_a_host_is_rendered_as_steps(checkout: Path) -> None:
     ]
     assert (document["format_version"], document["backend"]) == ("1.0", "nftables")
     assert '"vm02"' in document["steps"][0]["stdin"]
+
+
+def test_what_rendering_leaves_out_is_said_with_the_error_of_its_file(checkout: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(checkout, broken)
+    for each in (tmp_path, *tmp_path.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o755)
+    file = broken / "hosts" / "dom0-a" / "domus" / "vm02.yaml"
+    file.write_text(file.read_text().replace("00:16:3e", "01:16:3e"))
+    where = ("--repo", str(broken), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE)
+
+    guard = shell("render", "guard", *where)
+
+    assert guard.returncode == 0
+    assert "domgit: domu.vm02 is left out: hosts/dom0-a/domus/vm02.yaml:" in guard.stderr
+    assert failure("render", "xl", "vm02", *where).startswith(
+        "domu.vm02 has errors: hosts/dom0-a/domus/vm02.yaml:"
+    )
 
 
 def test_a_domus_configuration_is_rendered(checkout: Path) -> None:
