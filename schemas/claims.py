@@ -133,6 +133,8 @@ def claims_of(host: str, domu: DomU, common: tuple[str, ...]) -> Claims:
         declared: dict[tuple[int, int, int], AddressClaim] = {}
         for place, item in enumerate(vif.ips):
             address: Address = item.address if isinstance(item, SharedIp) else item
+            if is_link_local(address) and address.prefixlen < address.max_prefixlen:
+                continue  # refused (DG1405), and everybody has one in it
             number = int(address.network_address)
             key = (address.prefixlen, address.version, number)
             segment = vif.bridge if is_link_local(address) else ""

@@ -232,3 +232,13 @@ def test_of_a_domu_with_a_wrong_value_counts_what_does_not_follow_from_it(
     # An address of a segment's own says nothing where the segment is not known.
     own = any(message.startswith("address fe80::7 ") for message in messages)
     assert own == ("address" in told and "br0, mac" not in new)
+
+
+def test_more_than_one_link_local_address_is_refused_at_its_own_file_alone() -> None:
+    files = {**host(), **NETWORK}
+    files |= domu("vm01", "mac: 00:16:3e:00:00:01, ips: ['fe80::/64']")
+    files |= domu("vm02", "mac: 00:16:3e:00:00:02, ips: ['fe80::216:3eff:fe00:2']")
+
+    found = [(each.code, each.file) for each in fleet_of(files).diagnostics]
+
+    assert found == [("DG1405", "hosts/dom0-a/domus/vm01.yaml")]
