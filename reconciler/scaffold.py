@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from schemas.address import Address, HostIp, Subnet, address_text, overlaps
 from schemas.diagnostic import Diagnostic, SpecError
 from schemas.network import Network
+from schemas.network_rules import network_rules
 from schemas.scalars import DomUName, HostName, InterfaceName, is_good_vif_name
 from state.run import HostRunner, Runner
 from state.source import Reading, read_repository
@@ -56,6 +57,10 @@ def new_repository(
     }
     if network is None:
         return files
+    spec = {"subnet": subnet, "bridge": bridge, **({} if gateway is None else {"gateway": gateway})}
+    made = {"apiVersion": "domgit/v1", "kind": "Network", "metadata": {"name": "vps-a"}, "spec": spec}
+    for _, broken in network_rules([Network.model_validate(made)]):
+        raise _refused(broken.code, broken.message)
     lines = [f"  subnet: {_scalar(str(network))}"]
     if router is not None:
         lines.append(f"  gateway: {_scalar(address_text(router))}")

@@ -56,7 +56,13 @@ def test_a_new_repository_is_valid_and_only_watches(
     assert len(fleet.networks) == (subnet is not None)
 
 
-@pytest.mark.parametrize(("subnet", "gateway"), [("172.16.39.5/24", None), ("x", None), ("10.0.0.0/24", "x")])
+@pytest.mark.parametrize(
+    ("subnet", "gateway"),
+    [
+        ("172.16.39.5/24", None), ("x", None), ("10.0.0.0/24", "x"), ("172.16.39.0/24", "10.0.0.1"),
+        ("172.16.39.0/24", "172.16.39.255"),
+    ],
+)  # fmt: skip
 def test_a_subnet_that_is_none_is_refused_before_anything_is_written(
     subnet: str, gateway: str | None
 ) -> None:
