@@ -12,7 +12,7 @@ from reconciler.diff_domain import diff_life, diff_protection
 from reconciler.diff_end import diff_tombstone, forgotten
 from reconciler.diff_foreign import diff_foreign, refused_dark, see
 from reconciler.diff_guard import Held, diff_guard, make_guard
-from reconciler.diff_vif import diff_vifs
+from reconciler.diff_vif import diff_vifs, plugged_back
 from reconciler.granted import standing
 from reconciler.guard_limits import not_again
 from reconciler.hotplug import TEMPLATES, diff_hotplug, diff_old_templates, diff_templates
@@ -53,6 +53,7 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     guard = [*_not_again(diff_guard(cleared, guarded, held), situation, policy)]
     judged = apply_policy([item for item in guard if isinstance(item, Change)], situation, policy)
     changes = unguarded([*changes, *judged], situation.observed.guard)
+    changes = _plugged_back(changes, situation, policy)
     changes += apply_policy([*taken_back(changes)], situation, policy)
     if sight is not None:
         bound = make_guard(cleared, (*guarded.wanted, *guarded.retained), held)
@@ -157,6 +158,17 @@ def _not_again(
         else:
             why = f"{before} (change it in git, or `domgit apply` to try again)"
             yield replace(item, blocked=why, reason="guard_reverted")
+
+
+def _plugged_back(changes: Sequence[Change], situation: Situation, policy: Policy) -> list[Change]:
+    """The changes, with the vifs plugged in as they were that were taken away for a guard that was taken back."""
+    if not any(change.address == "guard" and change.reason == "guard_reverted" for change in changes):
+        return [*changes]
+    result: list[Change] = []
+    for change in changes:
+        back = plugged_back(change, situation)
+        result += [change] if back is None else apply_policy([back], situation, policy)
+    return result
 
 
 def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) -> Scope:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from reconciler.guard import port_lock
 from reconciler.plan import Actions, Cause, Change, Phase
 from reconciler.render_xl import vif_arguments
+from reconciler.scope import Situation
 from reconciler.step import Run, Step
 from state.desired import DomU, Vif
 from state.facts import fact
@@ -94,6 +95,28 @@ def diff_vifs(domu: DomU, domain: Domain, observed: Observed, before: DomU | Non
             yield slot.change(("delete",), early=(_detach(domain, there),))
         else:
             yield from _diff_vif(slot, vif, there)
+
+
+def plugged_back(change: Change, situation: Situation) -> Change | None:
+    """For a blocked attachment, that of the same vif as it was last applied, if the loaded guard still binds that one.
+
+    It was taken away for a change of the guard that was taken back itself: the guest would have no network until git
+    changes. None where it is another attachment, or could not come up.
+    """
+    observed = situation.observed
+    before, domain = situation.applied.get(change.uuid or ""), observed.by_uuid.get(change.uuid or "")
+    if change.reason != "guard_blocked" or change.actions != ("create",) or before is None or domain is None:
+        return None
+    vif = next((vif for vif in before.vifs if change.part == f".vif.{vif.index}"), None)
+    if vif is None or vif.bridge not in observed.links:
+        return None
+    port = interface_of(vif, domain.domid)
+    members = frozenset() if observed.guard is None else observed.guard.elements.get("own_mac", frozenset())
+    if f'"{port}" . {vif.mac}' not in members or port in observed.links:
+        return None
+    slot = _Slot(before, domain, observed, vif.index, "corrective", vif)
+    back = slot.change(("create",), vif=vif, steps=(_attach(domain, vif),))
+    return replace(back, address=change.address, counts=change.counts, reason="plugged_back")
 
 
 def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:

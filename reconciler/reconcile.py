@@ -264,6 +264,13 @@ def apply(
             fresh = make_plan(replace(look(dom0, desired, source, last), stuck=stuck), policy)
             plan = replace(fresh, changes=tuple(change for change in fresh.changes if _goes_on(change, plan)))
         converger.complete(plan, outcome)
+        if outcome.reverted:
+            # What was taken away for the guard comes back with it, also where the next pass would try that guard again.
+            fresh = make_plan(look(dom0, desired, source, last), replace(policy, retry=False))
+            plugs = tuple(change for change in fresh.due if change.reason == "plugged_back")
+            plugged = Outcome()
+            converger.complete(replace(fresh, changes=plugs), plugged)
+            outcome.done += plugged.done
         reached = look(dom0, desired, source, last)
         after = make_plan(reached, policy)
         if reading.desired is not None:

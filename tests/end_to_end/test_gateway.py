@@ -31,7 +31,7 @@ from state.source import read_repository
 from tests.dom0 import kernel
 from tests.dom0.namespace import GATEWAY
 from tests.dom0.toolstack import create, run, wait_until
-from tests.end_to_end.provider import STATE, Provider, booted, vif
+from tests.end_to_end.provider import STATE, Provider, booted, mac, vif
 
 pytestmark = pytest.mark.dom0
 ROUTER = "172.16.39.200"
@@ -187,11 +187,15 @@ def test_rules_that_cut_off_the_gateway_are_put_back_word_for_word(
         assert answers(ROUTER)
         there = listing()
         provider.host(unknown="drop")
+        provider.domu("vm01", 1, vifs=[{**vif("vm01", 1), "mac": mac(78)}])
         provider.commit()
 
         done = provider.domgit("apply", "--yes", *short)
 
         assert done.code == 5, done.out + done.err
+        # It was unplugged for the guard that did not come.
+        assert "ok     domu.vm01.vif.0\n" in done.out
+        assert mac(1) in run("xl", "network-list", "vm01").stdout
         assert listing() == there
         assert '"by hand"' in there
         assert answers(ROUTER)

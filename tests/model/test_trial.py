@@ -76,6 +76,20 @@ def folder() -> Iterator[Path]:
         yield made
 
 
+def with_mac(wanted: Desired, mac: str) -> Desired:
+    """With another MAC for the one vif: it is replugged."""
+    (domu,) = wanted.domus
+    (vif,) = domu.vifs
+    return replace(wanted, domus=(replace(domu, vifs=(replace(vif, mac=mac),)),))
+
+
+def plugged(world: World) -> list[tuple[str, str, str | None]]:
+    """MAC, bridge and port of each vif of vm01."""
+    (domain,) = (each for each in world.host.toolstack.domains.values() if each.name == "vm01")
+    nics = (nic.config for nic in domain.nics.values())
+    return [(nic.mac, nic.bridge, nic.ifname) for nic in nics]
+
+
 def listing(world: World) -> str:
     table = world.host.nftables.tables.get("domgit")
     return "" if table is None else table.listing("domgit")
@@ -172,6 +186,27 @@ def test_a_change_after_which_the_gateway_is_gone_is_taken_back_and_not_tried_ag
             f"taken back at 2030-01-01T00:00:00Z: {GATEWAY} did not answer afterwards (change it in git, or `domgit apply` to try again)"
         ]
     assert listing(world) == before
+
+
+@pytest.mark.parametrize("retry", [False, True])
+def test_a_vif_that_was_taken_away_for_it_is_plugged_in_as_it_was(folder: Path, *, retry: bool) -> None:
+    change = CUTTING["rules that cut off a router"]
+    world = prepared(folder, change)
+    world.policy = replace(world.policy, retry=retry)
+    replugged = with_mac(desired(**change.after), "00:16:3e:00:53:77")
+    before, vifs = listing(world), plugged(world)
+
+    assert world.apply(replugged).exit_code == 5
+
+    assert plugged(world) == vifs
+    world.policy = replace(world.policy, retry=False)
+    again = world.apply(replugged)
+    assert (again.exit_code, again.outcome.done) == (4, [])
+    assert (listing(world), plugged(world)) == (before, vifs)
+    world.host.gateways["xenbr0"] = "eth0"
+    world.policy = replace(world.policy, retry=True)
+    assert world.apply(replugged).exit_code == 0
+    assert [mac for mac, *_ in plugged(world)] == ["00:16:3e:00:53:77"]
 
 
 @pytest.mark.parametrize("name", CUTTING)
