@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from reconciler.step import SHUTDOWN_GRACE_S
+from state.location import local_path
+from state.run import ReadError
 
 DEFAULT = Path("/etc/domgit/domgit.toml")
-_KNOWN = {
+_KNOWN: Mapping[str, AbstractSet[str]] = {
     "": {"host"},
     "repo": {"url", "branch", "interval", "allowed_signers"},
     "paths": {"state", "run", "secrets"},
@@ -21,6 +26,9 @@ _KNOWN = {
 # time too. Loading (12 s at most, 4 to end nft) and asking (a third of this) are over before.
 GUARD_REVERT_S = 25.0
 _LEAST_REVERT_S = 3.0
+_REFUSED = frozenset({"allowed_signers"})  # known, and never to be written
+_TABLE = re.compile(r"\s*\[\s*([A-Za-z0-9_-]+)\s*\]")
+_KEY = re.compile(r"\s*([A-Za-z0-9_-]+)\s*=")
 _DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
 
 
@@ -93,67 +101,106 @@ class Config:
     paths: Paths = field(default_factory=Paths)
     shutdown_grace_s: float = SHUTDOWN_GRACE_S
     guard_revert_s: float = GUARD_REVERT_S
+    file: Path | None = field(default=None, compare=False)  # that says so; None: there is none
 
 
 def load(path: Path | None) -> Config:
     """The configuration at `path`; the defaults when the default file does not exist.
 
     Raises:
-        ConfigError: the file is missing although it was asked for, is no TOML, or has a key that is not known.
+        ConfigError: the file is missing although it was asked for, is no TOML, or has a key that is not known or a
+            value that cannot be one.
     """
     try:
-        content = tomllib.loads((path or DEFAULT).read_text(encoding="utf-8"))
+        text = (path or DEFAULT).read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except FileNotFoundError as exc:
         if path is None:
             return Config()
         raise ConfigError(f"{path}: no such file") from exc
     except (OSError, ValueError) as exc:
         raise ConfigError(f"{path or DEFAULT}: {exc}") from exc
-    return _config(content, path or DEFAULT)
+    return _Read(path or DEFAULT, text).config(content)
 
 
-def _config(content: dict[str, Any], path: Path) -> Config:
-    top = {key: value for key, value in content.items() if not isinstance(value, dict)}
-    tables = {"": top, **{key: value for key, value in content.items() if isinstance(value, dict)}}
-    for table, values in tables.items():
-        unknown = sorted(set(values) - _KNOWN.get(table, set()))
-        if table not in _KNOWN or unknown:
-            name = f"{table}.{unknown[0]}" if table and unknown else table or unknown[0]
-            raise ConfigError(f"{path}: {name}: unknown key")
-        for key, value in values.items():
-            if not isinstance(value, str):
-                raise ConfigError(f"{path}: {table}.{key}: {value!r} is no text")
-    repo, paths, tools = (tables.get(name, {}) for name in ("repo", "paths", "tools"))
-    defaults = Config()
-    if "allowed_signers" in repo:
-        # Whoever asks for signatures must not get a host that takes any commit.
-        raise ConfigError(f"{path}: repo.allowed_signers: this version checks no signatures (leave it out)")
-    return Config(
-        host=top.get("host"),
-        url=repo.get("url"),
-        branch=repo.get("branch", defaults.branch),
-        interval_s=_seconds(repo["interval"], path, "repo.interval")
-        if "interval" in repo
-        else defaults.interval_s,
-        paths=Paths(**{key: Path(value) for key, value in paths.items()}),
-        shutdown_grace_s=_seconds(tools["shutdown_grace"], path, "tools.shutdown_grace")
-        if "shutdown_grace" in tools
-        else defaults.shutdown_grace_s,
-        guard_revert_s=_revert_s(tools["guard_revert"], path)
-        if "guard_revert" in tools
-        else defaults.guard_revert_s,
-    )
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """The file that is read: where it lies, and what it says."""
+
+    path: Path
+    text: str
+
+    def config(self, content: dict[str, Any]) -> Config:
+        top = {key: value for key, value in content.items() if not isinstance(value, dict)}
+        tables = {"": top, **{key: value for key, value in content.items() if isinstance(value, dict)}}
+        for table, values in tables.items():
+            if table not in _KNOWN:
+                raise self._wrong("", table, f"unknown table{_instead(table, _KNOWN)}")
+            for key, value in values.items():
+                if key not in _KNOWN[table]:
+                    raise self._wrong(table, key, f"unknown key{_instead(key, _KNOWN[table])}")
+                if not isinstance(value, str):
+                    raise self._wrong(table, key, f'{value!r} is no text (expected "...")')
+        repo, paths, tools = (tables.get(name, {}) for name in ("repo", "paths", "tools"))
+        if "allowed_signers" in repo:
+            # Whoever asks for signatures must not get a host that takes any commit.
+            raise self._wrong(
+                "repo", "allowed_signers", "this version checks no signatures (expected no such key)"
+            )
+        defaults = Config()
+        return Config(
+            host=top.get("host"),
+            url=self._url(repo),
+            branch=repo.get("branch", defaults.branch),
+            interval_s=self._seconds(repo, "repo", "interval") or defaults.interval_s,
+            paths=Paths(**{key: Path(value) for key, value in paths.items()}),
+            shutdown_grace_s=self._seconds(tools, "tools", "shutdown_grace") or defaults.shutdown_grace_s,
+            guard_revert_s=self._revert_s(tools) or defaults.guard_revert_s,
+            file=self.path,
+        )
+
+    def _url(self, repo: Mapping[str, str]) -> str | None:
+        url = repo.get("url")
+        try:
+            if url is not None:
+                local_path(url)
+        except ReadError as exc:
+            raise self._wrong("repo", "url", str(exc)) from exc
+        return url
+
+    def _revert_s(self, tools: Mapping[str, str]) -> float | None:
+        seconds = self._seconds(tools, "tools", "guard_revert")
+        if seconds is not None and not _LEAST_REVERT_S <= seconds <= GUARD_REVERT_S:
+            raise self._wrong("tools", "guard_revert", f"{tools['guard_revert']} (expected 3s to 25s)")
+        return seconds
+
+    def _seconds(self, values: Mapping[str, str], table: str, key: str) -> float | None:
+        if key not in values:
+            return None
+        match = _DURATION.fullmatch(values[key])
+        if match is None:
+            raise self._wrong(table, key, f"{values[key]!r} is no duration (expected such as 60s or 5m)")
+        return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+
+    def _wrong(self, table: str, key: str, why: str) -> ConfigError:
+        line = self._line(table, key)
+        place = f"{self.path}:{line}" if line else str(self.path)
+        return ConfigError(f"{place}: {f'{table}.{key}' if table else key}: {why}")
+
+    def _line(self, table: str, key: str) -> int | None:
+        """Where the key, or the table of that name, stands; None where it is written in some rarer way."""
+        current = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            if match := _TABLE.match(line):
+                current = match[1]
+                if not table and current == key:
+                    return number
+            elif current == table and (match := _KEY.match(line)) and match[1] == key:
+                return number
+        return None
 
 
-def _revert_s(text: str, path: Path) -> float:
-    seconds = _seconds(text, path, "tools.guard_revert")
-    if not _LEAST_REVERT_S <= seconds <= GUARD_REVERT_S:
-        raise ConfigError(f"{path}: tools.guard_revert: {text} (expected 3s to 25s)")
-    return seconds
-
-
-def _seconds(text: str, path: Path, key: str) -> float:
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise ConfigError(f"{path}: {key}: {text!r} is no duration (expected such as 60s or 5m)")
-    return float(int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+def _instead(name: str, known: Iterable[str]) -> str:
+    names = sorted(each for each in known if each and each not in _REFUSED)
+    alike = difflib.get_close_matches(name, names, 1)
+    return f" (did you mean {alike[0]!r}?)" if alike else f" (expected one of {', '.join(names)})"

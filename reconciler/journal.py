@@ -61,12 +61,14 @@ class Journal:
         """All records, oldest first.
 
         Raises:
-            JournalError: a line other than a torn last one does not follow from the line before.
+            JournalError: it may not be read, or a line other than a torn last one does not follow from the line before.
         """
         try:
             data = self.path.read_bytes()
         except FileNotFoundError:
             return
+        except PermissionError as exc:
+            raise JournalError(f"this needs root: {self.path} is root's") from exc
         previous = _FIRST
         lines = data.split(b"\n")
         for number, line in enumerate(lines[:-1], 1):

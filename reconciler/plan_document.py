@@ -153,7 +153,7 @@ def parse_document(text: str) -> Document:
     except RecursionError as exc:
         raise ValueError("no plan: nested too deep") from exc
     except ValueError as exc:
-        raise ValueError(f"no plan: {exc}") from exc
+        raise ValueError(f"no plan (expected a file from `plan --out`): {exc}") from exc
     return checked_document(document)
 
 

@@ -60,7 +60,7 @@ def git_folder(repository: str) -> str:
         return str((root / target).resolve())
     if (root / "HEAD").is_file() and (root / "objects").is_dir():
         return str(root)
-    raise GitError(f"{repository}: not a git repository")
+    raise GitError("not a git repository")
 
 
 def list_commit(repository: str, revision: str) -> Listing:
@@ -95,9 +95,9 @@ def _opened(repository: str, revision: str) -> Iterator[git.Repo]:
         with git.Repo(folder, expand_vars=False) as repo:
             yield repo
     except git.CommandError as exc:
-        raise GitError(_words(exc) or f"{revision!r} is no commit of {repository}") from exc
+        raise GitError(_words(exc) or f"{revision!r} is no commit of it") from exc
     except (git.InvalidGitRepositoryError, git.NoSuchPathError) as exc:
-        raise GitError(f"{repository}: not a git repository") from exc
+        raise GitError("not a git repository") from exc
 
 
 def run_git(folder: str, argv: list[str]) -> str:
@@ -158,6 +158,8 @@ def _commit_id(repo: git.Repo, revision: str) -> str:
         if kind != "tag":
             break
         names = [_text(repo, ["git", "cat-file", "tag", sha]).partition("\n")[0].removeprefix("object ")]
+    if not _text(repo, ["git", "for-each-ref", "--count=1"]):
+        raise GitError(f"nothing is committed yet: no branch, tag or commit {revision!r}")
     raise GitError(f"no branch, tag or commit {revision!r}")
 
 

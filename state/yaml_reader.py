@@ -43,9 +43,10 @@ _INVISIBLE = re.compile(
     "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\xa0\u00ad\u034f\u061c\u115f\u1160\u1680\u180e\u2000-\u200f\u2028-\u202f"
     "\u205f-\u206f\u3000\u3164\ufeff\uffa0\ufff9-\uffff\U000e0000-\U000e0fff]"
 )
+_STARTS_NOTHING = "found character that cannot start any token"
 # What libyaml says, and what its reader probably has to do about it.
 _SYNTAX_HINTS = {
-    "found character that cannot start any token": "expected blanks to indent, and quotes around what begins with @, ` or %",
+    _STARTS_NOTHING: "expected quotes around what begins with @, ` or %",
     "mapping values are not allowed in this context": "expected quotes around a text with ': ' in it, or less indentation",
     "could not find expected ':'": "expected KEY: VALUE",
     "did not find expected key": "expected every key of a map in the same column",
@@ -149,7 +150,7 @@ def _ordinary(file: str, text: str) -> dict[str, Any] | None:  # noqa: C901, PLR
                 container, wants_key = value, kind is MappingStartEvent
         whole = type(following()) is StreamEndEvent  # and no second document
     except yaml.YAMLError as exc:
-        raise _no_yaml(file, exc) from None
+        raise _no_yaml(file, text, exc) from None
     return root[0] if whole and isinstance(root[0], dict) else None
 
 
@@ -235,7 +236,7 @@ class _Reader:
             while type(event := following()) is not StreamEndEvent:
                 yield event
         except yaml.YAMLError as exc:
-            raise _no_yaml(self.file, exc) from None
+            raise _no_yaml(self.file, text, exc) from None
 
     def _value(self, event: Any, root: list[Any]) -> None:
         """One scalar, or the start of a collection, put where the innermost open collection wants it."""
@@ -326,13 +327,19 @@ class _Reader:
         raise _RefusedError(self._diagnostic(event, code, message))
 
 
-def _no_yaml(file: str, exc: yaml.YAMLError) -> _RefusedError:
+def _no_yaml(file: str, text: str, exc: yaml.YAMLError) -> _RefusedError:
     problem = getattr(exc, "problem", None) or "not YAML"
     begun, mark = getattr(exc, "context_mark", None), getattr(exc, "problem_mark", None)
     mark = begun if mark is None or problem in _MISSED_FROM_ITS_BEGIN else mark
     line, column = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     since = f" in what begins in line {begun.line + 1}" if begun and begun.line + 1 < line else ""
     hint = _SYNTAX_HINTS.get(problem, "expected YAML")
+    if (
+        problem == _STARTS_NOTHING
+        and text.split("\n")[line - 1 :][:1]
+        and text.split("\n")[line - 1][column - 1 :].startswith("\t")
+    ):
+        problem, hint = "a tab", "expected blanks to indent"
     return _RefusedError(Diagnostic(file, line, column, "DG1001", f"{problem}{since} ({hint})"))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from reconciler.cli import options
 from reconciler.cli.options import Target, demand
 from reconciler.cli.output import Failed
-from reconciler.config import Config
+from reconciler.config import DEFAULT, Config
 from reconciler.durable import write_whole
 from reconciler.execute import ApplyError, HostDisk
 from reconciler.guard_trial import Safety
@@ -69,22 +69,34 @@ def read_target(where: Target, *, fresh: bool = False, applied: str | None = Non
         folder = str(where.config.paths.mirror)
         if fresh:
             fetch(runner, Remote(url, where.config.branch, folder))
-    memory = _memory(where.config.paths.memory)
-    reading = read_repository(
-        runner,
-        repository=folder,
-        revision=where.revision or where.config.branch,
-        host=where.host,
-        applied=applied,
-        memory=memory,
-    )
+        elif not Path(folder).exists():
+            raise ReadError(
+                f"{url}: never fetched (expected `domgit apply` or `domgit run` once: they fetch)"
+            )
+    memory, revision = _memory(where.config.paths.memory), where.revision or where.config.branch
+    try:
+        reading = read_repository(
+            runner, repository=folder, revision=revision, host=where.host, applied=applied, memory=memory
+        )
+    except ReadError as exc:
+        if where.revision is None and str(exc).endswith(f"no branch, tag or commit {revision!r}"):
+            raise ReadError(
+                f"{exc} (expected --rev, or repo.branch in {where.config.file or DEFAULT})"
+            ) from exc
+        raise
     if fresh and reading.memory not in {None, memory}:
         write_whole(where.config.paths.memory, str(reading.memory), mode=0o600)
     if where.host not in reading.hosts and not _spoilt(reading, str(where.host)):
         raise ReadError(
-            f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'})"
+            f"no host {where.host!r} in the repository (have {', '.join(reading.hosts) or 'none'}{_named(where)})"
         )
     return reading
+
+
+def _named(where: Target) -> str:
+    """Which file named the host; nothing where the command line did."""
+    file = where.config.file
+    return f"; host in {file} names it" if file is not None and where.host == where.config.host else ""
 
 
 def _memory(path: Path) -> str:

@@ -72,9 +72,9 @@ def demand(where: Target, *, need_host: bool = True) -> None:
         Failed: a repository, or a host where one is needed, is named nowhere.
     """
     if where.repository is None:
-        raise Failed(f"no repository (expected --repo PATH, or repo.url in {DEFAULT})")
+        raise Failed(f"no repository (expected --repo PATH, or repo.url in {where.config.file or DEFAULT})")
     if need_host and where.host is None:
-        raise Failed(f"no host (expected --host NAME, or host in {DEFAULT})")
+        raise Failed(f"no host (expected --host NAME, or host in {where.config.file or DEFAULT})")
 
 
 def branch_of(where: Target) -> str:

@@ -196,6 +196,52 @@ def test_a_repository_is_never_guessed(argv: tuple[str, ...]) -> None:
     assert failure(*argv, *NOWHERE).startswith("no repository (expected --repo PATH")
 
 
+@pytest.mark.git
+def test_what_the_configuration_file_has_wrong_is_told_with_its_name(checkout: Path, tmp_path: Path) -> None:
+    def said(repository: str, more: str) -> str:
+        file = tmp_path / "domgit.toml"
+        file.write_text(
+            f'host = "dom0-z"\n[repo]\nurl = "{repository}"\n{more}\n[paths]\nstate = "{tmp_path}"\n'
+        )
+        return failure("render", "guard", "--config", str(file)).replace(str(tmp_path), "HERE")
+
+    repository = tmp_path / "repo"
+    shutil.copytree(checkout, repository)
+    for argv in (
+        ["init", "-q", "-b", "main"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a", "commit", "-qm", "a"],
+    ):
+        if argv[0] == "add":
+            assert "nothing is committed yet" in said(str(repository), "")
+        subprocess.run(["git", "-C", str(repository), *argv], check=True)
+
+    assert said(str(repository), "").endswith("(have dom0-a; host in HERE/domgit.toml names it)")
+    assert said(str(repository), 'branch = "mian"').endswith(
+        "no branch, tag or commit 'mian' (expected --rev, or repo.branch in HERE/domgit.toml)"
+    )
+    assert said("git@git.example.net:vps.git", "").startswith("git@git.example.net:vps.git: never fetched")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes somebody else: needs root")
+def test_the_history_of_root_says_that_it_needs_root(tmp_path: Path) -> None:
+    def read_as_nobody() -> str:
+        os.seteuid(65534)
+        try:
+            return failure("history", "--config", str(config))
+        finally:
+            os.seteuid(0)
+
+    for each in (tmp_path, *tmp_path.parents):
+        if str(each).startswith("/tmp/"):
+            each.chmod(0o755)
+    config = tmp_path / "domgit.toml"
+    config.write_text(f'[paths]\nstate = "{tmp_path}"\n')
+    (tmp_path / "journal").touch(mode=0o600)
+
+    assert read_as_nobody() == f"this needs root: {tmp_path}/journal is root's"
+
+
 def test_a_host_must_be_named_and_be_in_the_repository(checkout: Path) -> None:
     where = ("--repo", str(checkout), "--rev", "WORKTREE", *NOWHERE)
 

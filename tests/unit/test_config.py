@@ -60,19 +60,22 @@ def test_our_files_lie_below_the_folders_that_were_named() -> None:
 @pytest.mark.parametrize(
     ("text", "why"),
     [
-        ("hots = 'a'", "hots: unknown key"),
-        ("[repo]\nurl = 'a'\nbrunch = 'b'", "repo.brunch: unknown key"),
-        ("[repos]\nurl = 'a'", "repos.url: unknown key"),
-        ("[other]", "other: unknown key"),
-        ("host = 3", ".host: 3 is no text"),
-        ("[repo]\ninterval = 60", "repo.interval: 60 is no text"),
+        ("hots = 'a'", ":1: hots: unknown key (did you mean 'host'?)"),
+        ("[repo]\nurl = 'a'\nbrunch = 'b'", ":3: repo.brunch: unknown key (did you mean 'branch'?)"),
+        ("[repos]\nurl = 'a'", ":1: repos: unknown table (did you mean 'repo'?)"),
+        ("[other]", ":1: other: unknown table (expected one of paths, repo, tools)"),
+        ("host = 3", ':1: host: 3 is no text (expected "...")'),
+        ("[repo]\ninterval = 60", ":2: repo.interval: 60 is no text"),
         ("[repo]\ninterval = '60'", "repo.interval: '60' is no duration"),
         ("[repo]\ninterval = '0s'", "repo.interval: '0s' is no duration"),
         ("[tools]\nshutdown_grace = 'long'", "tools.shutdown_grace: 'long' is no duration"),
         ("[tools]\nguard_revert = '2s'", "tools.guard_revert: 2s (expected 3s to 25s)"),
         ("[tools]\nguard_revert = '1m'", "tools.guard_revert: 1m (expected 3s to 25s)"),
         ("[repo]\nallowed_signers = '/etc/x'", "repo.allowed_signers: this version checks no signatures"),
-        ("host = ", "Invalid value"),
+        ("[repo]\nsigners = 'x'", ":2: repo.signers: unknown key (expected one of branch, interval, url)"),
+        ("[repo]\nurl = 'http://x/y'", ":2: repo.url: http://: never used (expected ssh:// or https://)"),
+        ("repo = {url = 3}", ": repo.url: 3 is no text"),
+        ("host = \nx = 1", "Invalid value (at line 1, "),
     ],
 )
 def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, text: str, why: str) -> None:
@@ -81,7 +84,7 @@ def test_what_cannot_be_meant_is_refused_with_its_place(tmp_path: Path, text: st
     with pytest.raises(ConfigError) as refused:
         load(path)
 
-    assert str(refused.value).startswith(f"{path}: ")
+    assert str(refused.value).startswith(f"{path}:")
     assert why in str(refused.value)
 
 

@@ -309,8 +309,16 @@ def test_a_repository_that_its_owner_has_made_a_circle_of_links_is_a_read_error(
 def test_a_folder_without_a_repository_is_a_read_error(repository: Repository) -> None:
     shutil.rmtree(repository.path / ".git")
 
-    with pytest.raises(ReadError, match="not a git repository"):
+    with pytest.raises(ReadError, match=f"^{repository.path}: not a git repository$"):
         repository.read()
+
+
+def test_a_repository_without_a_commit_says_so(repository: Repository) -> None:
+    with pytest.raises(ReadError, match="nothing is committed yet: no branch, tag or commit 'main'"):
+        repository.read("main")
+    repository.commit(FILES)
+    with pytest.raises(ReadError, match=r"repo: no branch, tag or commit 'mian'$"):
+        repository.read("mian")
 
 
 def test_two_readings_of_the_same_work_tree_have_the_same_revision(repository: Repository) -> None:
