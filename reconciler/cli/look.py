@@ -251,7 +251,7 @@ def doctor_command(where: Target, as_json: bool) -> None:
 
 
 def _checks(where: Target) -> Iterator[tuple[str, bool, str]]:
-    yield "root", os.geteuid() == 0, "needed for everything but validate, render and show"
+    yield "root", os.geteuid() == 0, "needed by what looks at this dom0 or changes it"
     yield "kernel", True, platform.release()
     for tool in TOOLS:
         path = shutil.which(tool, path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")

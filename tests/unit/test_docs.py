@@ -12,6 +12,9 @@ import click
 import pytest
 
 from reconciler.cli import cli
+from reconciler.hotplug import script
+from state.files import digest
+from tests.fuzz.targets import TARGETS
 from tests.packets.cases import CASES
 from tests.unit.fleets import fleet_of
 
@@ -279,3 +282,13 @@ def test_the_unit_keeps_guests_alive_and_runs_the_verb_that_the_documentation_na
         "After=xendomains.service",
     } <= set(unit)
     assert not any(line.startswith(("ExecStop", "Private", "Protect", "MemoryMax")) for line in unit)
+
+
+def test_the_first_plan_that_is_shown_writes_the_hotplug_script_of_this_version() -> None:
+    shown = set(re.findall(r"vif-domgit 0755 (sha256:[0-9a-f]{64})", read(DOCS / "start.md")))
+
+    assert shown == {digest(script())}
+
+
+def test_the_fuzzed_readers_are_counted_right() -> None:
+    assert f"feeds {len(TARGETS)} readers" in read(DOCS / "security.md")
