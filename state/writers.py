@@ -11,8 +11,7 @@ from pathlib import Path
 from schemas.layout import FOLDERS
 from state.run import ReadError
 
-# git itself follows no more than so many alternates of alternates.
-_ALTERNATES_DEPTH = 5
+_ALTERNATES_DEPTH = 6  # git itself follows no more: alternates of alternates of ...
 _HOOKS = "hooks"  # nothing is executed from there, and links in it are common
 _ACL = "system.posix_acl_access"
 
@@ -76,6 +75,8 @@ def _check_alternates(objects: Path, depth: int) -> None:
     if not depth or not listed.is_file():
         return
     for line in listed.read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        if line.startswith('"'):
+            raise ReadError(f"{listed}: a path in quotes (expected one without, as `git clone` writes it)")
         if line and not line.startswith("#") and (objects / line).is_dir():
             other = _check_way(objects / line)
             _check(other)

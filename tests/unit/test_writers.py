@@ -162,6 +162,31 @@ def test_objects_that_are_borrowed_from_elsewhere_count(repository: Repository) 
         check_writers(str(clone), 0, "main")
 
 
+def test_borrowing_from_borrowers_is_followed_as_far_as_git_goes(repository: Repository) -> None:
+    last = repository.path
+    for number in range(6):
+        clone = repository.path.parent / f"clone{number}"
+        clone.mkdir()
+        repository.git("init", "--quiet", "--initial-branch=main", str(clone))
+        (clone / ".git/objects/info/alternates").write_text(f"{last}/.git/objects\n")
+        last = clone
+    commit = repository.git("rev-parse", "main")
+    (last / ".git/refs/heads/main").write_text(f"{commit}\n")
+    assert repository.git("-C", str(last), "log", "-1", "--format=%H", "main") == commit
+    check_writers(str(last), 0, "main")
+    given_away(next(repository.path.glob(".git/objects/??/*")))
+
+    with pytest.raises(ReadError, match=r"/repo/\.git/objects/"):
+        check_writers(str(last), 0, "main")
+
+
+def test_a_borrowed_folder_in_quotes_is_refused_since_git_would_follow_it(repository: Repository) -> None:
+    (repository.path / ".git/objects/info/alternates").write_text('"/tmp/objects"\n')
+
+    with pytest.raises(ReadError, match="alternates: a path in quotes"):
+        check_writers(str(repository.path), 0, "main")
+
+
 def test_a_link_in_the_git_folder_is_refused_but_among_the_hooks(repository: Repository) -> None:
     (repository.path / ".git" / "hooks").mkdir(exist_ok=True)
     (repository.path / ".git" / "hooks" / "pre-commit").symlink_to("/nonexistent")
