@@ -242,3 +242,14 @@ def test_more_than_one_link_local_address_is_refused_at_its_own_file_alone() -> 
     found = [(each.code, each.file) for each in fleet_of(files).diagnostics]
 
     assert found == [("DG1405", "hosts/dom0-a/domus/vm01.yaml")]
+
+
+def test_who_claims_what_two_have_claimed_before_conflicts_with_the_first() -> None:
+    files = {**host(), **NETWORK}
+    for number in (1, 2, 3):
+        files |= domu(f"vm{number}", f"mac: 00:16:3e:00:00:0{number}, ips: [10.0.1.1]")
+
+    assert [message.split(" (")[0] for message in conflicts(files)] == [
+        "address 10.0.1.1 is claimed by domu.vm1 too",
+        "address 10.0.1.1 is claimed by domu.vm1 too",
+    ]
