@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
-from reconciler.guard.binding import Address, Binding, Guard, Step
+from reconciler.guard.binding import Address, Binding, Guard, LogLimit, Step
 from reconciler.guard.nftables_rules import SETS, chains, listed
 from reconciler.guard.port_lock import lock, unlock
 from reconciler.guard.render import steps
@@ -394,6 +394,9 @@ def test_rules_are_put_back_in_place_unless_something_of_another_make_is_in_the_
     assert nftables.script(table, GUARD, FEATURES) == ("", "elements")
 
 
-def test_a_binding_has_no_emulated_twin_and_a_step_is_needed_unless_it_is_said() -> None:
-    assert not Binding("vm01", "00:16:3e:00:53:01", (), "uuid", 0).emulated
+def test_what_is_not_said_of_a_binding_a_guard_and_a_step() -> None:
+    binding = Binding("vm01", "00:16:3e:00:53:01", (), "uuid", 0)
+
+    assert (binding.mode, binding.emulated) == ("enforce", False)
+    assert not Guard((), (binding,), "report", LogLimit("", "debug", 1, "minute")).alone
     assert not Step(("nft", "-f", "-"), "").optional
