@@ -176,7 +176,7 @@ class Lab:
             for observer, ear in self.sockets.items()
             if observer != sender.port and any(_same(got, frame) for got in _until(ear, mark))
         }
-        if any(data in frame for ear in self._listeners for data in _waiting(ear)):
+        if any(data in frame for ear in self._listeners for data in waiting(ear)):
             where.add(BRIDGE)
         return frozenset(where)
 
@@ -192,13 +192,13 @@ class Lab:
     def drain(self, observers: Iterable[str] = ()) -> None:
         """Forgets what was heard so far."""
         for observer in tuple(observers) or tuple(self.sockets):
-            _waiting(self.sockets[observer])
+            waiting(self.sockets[observer])
         for ear in self._listeners:
-            _waiting(ear)
+            waiting(ear)
 
     def heard(self, observer: str) -> list[bytes]:
         """All frames an observer has heard since it was last asked."""
-        return _waiting(self.sockets[observer])
+        return waiting(self.sockets[observer])
 
     def forwarding(self) -> dict[str, str]:
         """The port that the bridge sends to, by MAC."""
@@ -235,7 +235,8 @@ def _listener(family: socket.AddressFamily) -> socket.socket:
     return ear
 
 
-def _waiting(ear: socket.socket) -> list[bytes]:
+def waiting(ear: socket.socket) -> list[bytes]:
+    """All that a socket has heard so far, taken from it."""
     got = []
     ear.settimeout(0)
     while True:

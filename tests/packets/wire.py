@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from reconciler.foreign.match import Domain
 from tests.packets import frames as f
-from tests.packets.lab import DEADLINE_S, ETH_P_ALL, Lab
+from tests.packets.lab import DEADLINE_S, ETH_P_ALL, Lab, waiting
 from tests.packets.namespaces import Namespace
 from tests.packets.parties import BRIDGE, GATEWAY, A, B, Party
 
@@ -58,14 +58,14 @@ class Wire:
     def arrives(self, batch: Sequence[Sent]) -> list[bytes | None]:
         """For each frame what its target got, None where it got nothing."""
         for ear in self.lab.sockets.values():
-            _emptied(ear)
+            waiting(ear)
         tags = []
         for each in batch:
             tag = _TAG + struct.pack("!Q", next(self._serial))
             tags.append(tag)
             self.lab.sockets[each.sender.port].send(frame_bytes(each.fields, tag))
         self._push()
-        heard = {port: _emptied(ear) for port, ear in self.lab.sockets.items() if port != BRIDGE}
+        heard = {port: waiting(ear) for port, ear in self.lab.sockets.items() if port != BRIDGE}
         by_tag: dict[tuple[str, bytes], bytes] = {}
         for port, frames in heard.items():
             for frame in frames:
@@ -77,10 +77,10 @@ class Wire:
     def seen_at(self, observer: str, frame: bytes, sender: str) -> bool:
         """Whether a frame gets to an observer, by whatever way."""
         for ear in self.lab.sockets.values():
-            _emptied(ear)
+            waiting(ear)
         self.lab.sockets[sender].send(frame)
         self._push()
-        return any(got.startswith(frame) for got in _emptied(self.lab.sockets[observer]))
+        return any(got.startswith(frame) for got in waiting(self.lab.sockets[observer]))
 
     def _push(self) -> None:
         for number in range(_PUSHES):
@@ -97,16 +97,6 @@ def _raw(device: str) -> socket.socket:
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
     raw.bind((device, 0))
     return raw
-
-
-def _emptied(ear: socket.socket) -> list[bytes]:
-    got = []
-    ear.settimeout(0)
-    while True:
-        try:
-            got.append(ear.recv(65536))
-        except BlockingIOError:
-            return got
 
 
 def value(fields: Mapping[str, Domain], name: str) -> int:
