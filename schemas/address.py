@@ -79,14 +79,17 @@ def _network(value: object) -> Address:
     bits = int(length) if slash else most
     if bits > most:
         raise ValueError(f"{shown(text)} is no prefix (expected a length of at most {most})")
-    network: Address = (
-        IPv4Network((number, bits), strict=False)
-        if version == 4  # noqa: PLR2004
-        else IPv6Network((number, bits), strict=False)
-    )
+    network = network_around(version, number, bits)
     if int(network.network_address) != number:
         raise ValueError(f"{shown(text)} has host bits (expected {network}, or {head} alone)")
     return network
+
+
+def network_around(version: int, number: int, length: int) -> Address:
+    """The network with a prefix of that length around an address, which is given as a number."""
+    if version == 4:  # noqa: PLR2004
+        return IPv4Network((number, length), strict=False)
+    return IPv6Network((number, length), strict=False)
 
 
 def span(network: Address) -> tuple[int, int]:

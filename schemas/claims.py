@@ -7,10 +7,10 @@ import uuid as uuids
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv6Network
 from typing import NamedTuple, Protocol
 
-from schemas.address import BITS, Address, address_text, is_link_local
+from schemas.address import BITS, Address, address_text, is_link_local, network_around
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.tree import Guesses, Path, Tree
@@ -275,6 +275,11 @@ def _together(one: _Holder, other: _Holder) -> bool:
 
 
 def _overlap(length: int, version: int, number: int, mine: _Holder, holder: _Holder) -> Conflict:
-    network = IPv4Network((number, length)) if version == 4 else IPv6Network((number, length))  # noqa: PLR2004
     hint = "; `shared: true` must stand on every claimant" if mine[2] or holder[2] else ""
-    return _conflict("DG1304", f"address {address_text(network)}", mine[:2], holder[:2], hint)
+    return _conflict(
+        "DG1304",
+        f"address {address_text(network_around(version, number, length))}",
+        mine[:2],
+        holder[:2],
+        hint,
+    )

@@ -101,7 +101,7 @@ def _serve(repository: str, questions: BinaryIO, answers: BinaryIO, *, keep_capa
             question, about = pickle.load(questions)  # noqa: S301  # from whoever forked us
             for said in _said(work[question](*about)):
                 pickle.dump(said, answers)
-            answers.flush()
+                answers.flush()  # its end would wait here for the next part to be read
     except (EOFError, BrokenPipeError):
         os._exit(0)
     except BaseException:  # noqa: BLE001  # a fork must never go on as if it were its parent

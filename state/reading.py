@@ -6,11 +6,10 @@ What is asked of git is answered by a process of its own, see state.git_apart. R
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network
 from itertools import chain
 from typing import Any, Protocol
 
-from schemas.address import address_text
+from schemas.address import address_text, network_around
 from schemas.claims import AddressClaim, Source
 from schemas.diagnostic import Diagnostic
 from schemas.findings import KEPT_LIMIT
@@ -250,7 +249,7 @@ def _taken(fleet: Fleet, trees: Mapping[str, Tree]) -> Mapping[str, Any]:
 
 def _address(claim: AddressClaim) -> str:
     length, version, number, *_ = claim
-    return address_text(IPv4Network((number, length)) if version == 4 else IPv6Network((number, length)))  # noqa: PLR2004
+    return address_text(network_around(version, number, length))
 
 
 def _brought(spec: object) -> list[str]:
