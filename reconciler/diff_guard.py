@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from reconciler.diff_vif import emulates, interface_of
 from reconciler.granted import granted
 from reconciler.guard import nftables
-from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
+from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit, Step
 from reconciler.guard_limits import refusal, uplink_notes
 from reconciler.plan import Change, Facts, Note, Phase
 from reconciler.scope import Scope, Situation
@@ -20,7 +20,6 @@ from state.facts import fact, own_interfaces, ports_of, vif_ports
 from state.nft import LoadedTable
 from state.observed import Observed, interfaces
 
-LOAD = ("nft", "-f", "-")
 # 10,000 vifs load within a second or two. A change must have ended long before its watchdog takes it back.
 LOAD_TIMEOUT_S = 12.0
 
@@ -198,8 +197,8 @@ def _diff(
 ) -> Iterator[Change | Note]:
     observed = situation.observed
     loaded = observed.guard
-    script, what = nftables.script(loaded, guard, observed.features)
-    if not script:
+    move = nftables.move(loaded, guard, observed.features)
+    if not move.steps:
         for port in strangers:
             what = "is no vif and no declared uplink: declare it in host.yaml, or take it off the bridge"
             yield Note(f"port.{port}", "undeclared_port", what)
@@ -216,24 +215,20 @@ def _diff(
         cause="corrective" if corrective else "intentional",
         impact="link" if closes else "none",
         phase=Phase.GUARD,
-        steps=(Run(LOAD, stdin=script, timeout_s=LOAD_TIMEOUT_S),),
+        steps=_runs(move.steps),
         fingerprint=(("guard", fact(observed, "guard")), *_let_go(situation, guard, touched)),
         before={**_shown(loaded, touched), **was},
         after={**_wanted(guard, touched), **becomes},
-        counts=_counted(guard, touched, names, first=first or what == "rules"),
-        inverse=_inverse(loaded, guard, what),
+        counts=_counted(guard, touched, names, first=first or move.what == "rules"),
+        inverse=_runs(move.undo),
         layer=("guard",),
         reason="vif_rules_missing" if corrective else None,
         blocked=refusal(situation, guard, strangers, closes),
     )
 
 
-def _inverse(loaded: LoadedTable | None, guard: Guard, what: str) -> tuple[Run, ...]:
-    """What takes the change back. Rules that are replaced are in the kernel's own listing alone, and read when it is made."""
-    if loaded is None:
-        return (Run(LOAD, stdin=nftables.UNLOADED, timeout_s=LOAD_TIMEOUT_S),)
-    undo = nftables.undo_delta(loaded, guard) if what == "elements" else ""
-    return (Run(LOAD, stdin=undo, timeout_s=LOAD_TIMEOUT_S),) if undo else ()
+def _runs(steps: Iterable[Step]) -> tuple[Run, ...]:
+    return tuple(Run(step.argv, stdin=step.stdin, timeout_s=LOAD_TIMEOUT_S) for step in steps)
 
 
 def _blocked_guard(why: str) -> Change:

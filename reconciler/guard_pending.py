@@ -1,4 +1,4 @@
-"""Changes of the guard that nobody has confirmed yet: a file each, with the script that takes the change back.
+"""Changes of the guard that nobody has confirmed yet: a file each, with the commands that take the change back.
 
 The name of a file says who has it; see reconciler/guard/revert.sh. What follows is written whole and forced to disk
 before the change is made.
@@ -10,25 +10,26 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from reconciler.durable import remove, write_whole
+from reconciler.guard.binding import Step
+from reconciler.guard.runnable import runnable, steps_of
 
 State = Literal["new", "armed", "reverting", "reverted"]
 STATES: tuple[State, ...] = ("new", "armed", "reverting", "reverted")
-_HEAD = "# domgit 1 "
-_END = "# end\n"
+_HEAD = "# domgit 2 "
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
     """What there is to know of one change: whose it is, in which boot it was made, what must answer afterwards.
 
-    `undo` is an nft script that does nothing where the change was not made. `attempt` is what was tried, as
+    `undo` are the commands that take it back, and that do nothing where it was not made. `attempt` is what was tried, as
     reconciler.guard_limits names it.
     """
 
@@ -36,14 +37,15 @@ class Pending:
     boot: str
     time: str
     needs: tuple[str, ...]
-    undo: str
+    undo: tuple[Step, ...]
     attempt: str
 
     def text(self) -> str:
-        """The file: an nft script whose first line is a comment with all the rest."""
+        """The file: the commands, and a first line with all the rest."""
         about = {key: value for key, value in asdict(self).items() if key != "undo"}
-        about["digest"] = hashlib.sha256(self.undo.encode()).hexdigest()
-        return f"{_HEAD}{json.dumps(about)}\n{self.undo}{_END}"
+        commands = runnable(self.undo)
+        about["digest"] = hashlib.sha256(commands.encode()).hexdigest()
+        return f"{_HEAD}{json.dumps(about)}\n{commands}"
 
 
 _ADAPTER: TypeAdapter[Pending] = TypeAdapter(Pending)
@@ -55,17 +57,16 @@ def parse_pending(text: str) -> Pending:
     Raises:
         ValueError: it is not as it was written.
     """
-    head, _, rest = text.partition("\n")
-    undo = rest.removesuffix(_END)
+    head, _, commands = text.partition("\n")
     try:
         about = json.loads(head.removeprefix(_HEAD))
         digest = about.pop("digest")
-        pending = _ADAPTER.validate_python({**about, "undo": undo})
+        pending = _ADAPTER.validate_python({**about, "undo": ()})
     except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as exc:
         raise ValueError("its first line is not as it was written") from exc
-    if not text.endswith(_END) or hashlib.sha256(undo.encode()).hexdigest() != digest:
-        raise ValueError("its script is not as it was written")
-    return pending
+    if hashlib.sha256(commands.encode("utf-8", "surrogateescape")).hexdigest() != digest:
+        raise ValueError("what it runs is not as it was written")
+    return replace(pending, undo=steps_of(commands))
 
 
 @dataclass(frozen=True, slots=True)

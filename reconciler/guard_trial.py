@@ -15,9 +15,10 @@ from typing import Any
 
 from reconciler import reverted
 from reconciler.converge import Tried
-from reconciler.diff_guard import LOAD, LOAD_TIMEOUT_S
+from reconciler.diff_guard import LOAD_TIMEOUT_S
 from reconciler.execute import ApplyError
 from reconciler.guard import nftables
+from reconciler.guard.binding import Step
 from reconciler.guard_limits import attempt
 from reconciler.guard_pending import Pending, PendingFile, State, left_behind, parse_pending
 from reconciler.guard_watchdog import Watchdog
@@ -154,21 +155,21 @@ class GuardTrial:
         self._tell("armed", needs=pending.needs, revert_after_s=safety.revert_after_s)
         return file, pending
 
-    def _undo(self, change: Change) -> str:
-        """The script that takes the change back.
+    def _undo(self, change: Change) -> tuple[Step, ...]:
+        """What takes the change back.
 
         Raises:
             ReadError: nft cannot read what it lists of the table as it is.
         """
-        steps = [step.stdin for step in change.inverse if isinstance(step, Run)]
+        steps = tuple(Step(step.argv, step.stdin) for step in change.inverse if isinstance(step, Run))
         if steps:
-            return "".join(steps)
+            return steps
         runner = self._host.runner
         undo = nftables.restored(read_listing(runner))
         checked = runner.run(PROBE, stdin=undo)
         if checked.rc != 0:
             raise ReadError(f"the table as it is could not be put back: {checked}")
-        return undo
+        return (Step(nftables.LOAD, undo),)
 
     def _take_back(self, file: PendingFile, pending: Pending) -> str:
         """Take the change back now; "" or, for the message, why that did not work: the watchdog then still has it."""
@@ -184,12 +185,7 @@ def taken_back(host: Host, file: PendingFile, pending: Pending) -> str | None:
 
     When this returns None, it has ended: what is loaded from now on is not undone by it.
     """
-    problem: str | None
-    try:
-        done = host.runner.run(LOAD, stdin=pending.undo, timeout_s=LOAD_TIMEOUT_S)
-        problem = None if done.rc == 0 else str(done)
-    except ReadError as exc:
-        problem = str(exc)
+    problem = _run_all(host.runner, pending.undo)
     if problem is not None and file.at("armed").exists():
         return problem
     if not file.disarm():
@@ -202,6 +198,18 @@ def taken_back(host: Host, file: PendingFile, pending: Pending) -> str | None:
     if problem is None:
         file.discard()
     return problem
+
+
+def _run_all(runner: Runner, steps: Iterable[Step]) -> str | None:
+    """Run the steps in order; why the first that failed did."""
+    for step in steps:
+        try:
+            done = runner.run(step.argv, stdin=step.stdin, timeout_s=LOAD_TIMEOUT_S)
+        except ReadError as exc:
+            return str(exc)
+        if done.rc != 0:
+            return str(done)
+    return None
 
 
 def recover(host: Host) -> Iterator[Mapping[str, Any]]:

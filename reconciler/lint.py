@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from reconciler.diff_guard import LOAD
+from reconciler.guard.nftables import LOAD
 from reconciler.plan import Change, Phase, Plan
 from reconciler.step import Run, Step, StopDomain, WriteFile
 

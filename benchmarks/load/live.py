@@ -15,7 +15,7 @@ from pathlib import Path
 from reconciler import ledger
 from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
-from reconciler.guard.render import LOAD
+from reconciler.guard.nftables import LOAD
 from reconciler.hotplug import PATH, script
 from reconciler.last_good import LastGood, save
 from reconciler.ledger import Ledger

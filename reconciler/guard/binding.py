@@ -10,6 +10,7 @@ Address = (
     IPv4Network | IPv6Network
 )  # one address is a /32 or a /128; wider ones are prefixes without host bits
 Mode = Literal["audit", "enforce"]
+What = Literal["table", "rules", "elements"]  # how much of a loaded guard is replaced
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,5 +69,18 @@ class Step:
     """One command that loads a part of the guard. `optional`: the kernel may lack what it needs."""
 
     argv: tuple[str, ...]
-    stdin: str
+    stdin: str = ""
     optional: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How a kernel gets from the guard that is loaded to another one: commands in order, and those that take them back.
+
+    `what` of it they replace; nothing is left to do where there are no `steps`. No `undo`: only what the kernel itself
+    lists, right before the move, can be put back.
+    """
+
+    steps: tuple[Step, ...]
+    undo: tuple[Step, ...]
+    what: What

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
-from reconciler.guard.binding import Address, Binding, Guard
+from reconciler.guard.binding import Address, Binding, Guard, Move, Step, What
 from reconciler.guard.nftables_rules import SETS, TABLE, UNREADABLE, chain_text, chains, declarations, listed
 from schemas.claims import eui64_link_local
 from state.nft import Features, LoadedTable, normalised_rules, rule_blocks
 
+LOAD = ("nft", "-f", "-")
 Elements = Mapping[str, frozenset[str]]
 # Whatever of it is loaded, and also where nothing is.
 UNLOADED = f"table {TABLE}\ndelete table {TABLE}\n"
@@ -75,7 +76,22 @@ def binding_script(binding: Binding) -> str:
     return "".join(statement("add", name, members) for name, members in sorted(found.items()))
 
 
-def script(loaded: LoadedTable | None, guard: Guard, features: Features) -> tuple[str, str]:
+def move(loaded: LoadedTable | None, guard: Guard, features: Features) -> Move:
+    """What brings a kernel to this guard. Rules that are replaced are in the kernel's own listing alone: no undo."""
+    text, what = script(loaded, guard, features)
+    undo = ""
+    if loaded is None:
+        undo = UNLOADED
+    elif what == "elements":
+        undo = undo_delta(loaded, guard)
+    return Move(_steps(text), _steps(undo), what)
+
+
+def _steps(text: str) -> tuple[Step, ...]:
+    return (Step(LOAD, text),) if text else ()
+
+
+def script(loaded: LoadedTable | None, guard: Guard, features: Features) -> tuple[str, What]:
     """The script that brings a kernel to this guard, "" where it is there, and what of the table it replaces."""
     if loaded is None:
         return full(guard, features), "table"

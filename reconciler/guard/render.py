@@ -7,8 +7,6 @@ from reconciler.guard.binding import Guard, Step
 from reconciler.guard.nftables_rules import TABLE
 from state.nft import Features
 
-LOAD = ("nft", "-f", "-")
-
 
 def steps(guard: Guard) -> tuple[Step, ...]:
     """Commands that load the guard, in order; running them twice is harmless.
@@ -16,6 +14,6 @@ def steps(guard: Guard) -> tuple[Step, ...]:
     The second one closes every port of the managed bridges that is not known, and needs a kernel that can
     match a frame's bridge by name.
     """
-    base = Step(LOAD, nftables.full(guard, Features(ibrname=False)))
+    base = Step(nftables.LOAD, nftables.full(guard, Features(ibrname=False)))
     closing = f"add rule {TABLE} prerouting meta ibrname @bridges goto refused_unknown\n"
-    return base, Step(LOAD, closing, optional=True)
+    return base, Step(nftables.LOAD, closing, optional=True)

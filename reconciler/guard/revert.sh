@@ -3,8 +3,8 @@
 #
 #     revert.sh FILE.new DEADLINE         DEADLINE: seconds since boot, as /proc/uptime has them
 #
-# domgit starts it before it changes anything, and then may be killed at any moment. It needs sh and nft, nothing of
-# domgit's. The name of the file says who has it: .new nobody yet, .armed the change may be made and domgit removes the
+# domgit starts it before it changes anything, and then may be killed at any moment. It needs sh and the tools that load
+# rules, nothing of domgit's: the file has the commands and their input, as reconciler/guard/runnable.py writes them. The name of the file says who has it: .new nobody yet, .armed the change may be made and domgit removes the
 # file when it is confirmed, .reverting the watchdog has it and a confirmation comes too late, .reverted it is done.
 # Each step is one rename, so that exactly one of the two gets it.
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -19,6 +19,19 @@ say() {
     logger -t domgit -p "daemon.$1" -- "$2"
 }
 
+load() { # what stands between two marks goes to the command of the first
+    grep -a -n -e '^# run ' -e '^# end$' -- "$1" | {
+        command= first=0
+        while IFS=: read -r line mark; do
+            if [ -n "$command" ]; then
+                head -n "$((line - 1))" -- "$1" | tail -n "+$((first + 1))" | $command || exit 1
+            fi
+            command=${mark#'# run '} first=$line
+        done
+    }
+}
+
+set -f # the words of a command are split at blanks, and stand for nothing else
 mv -T -- "$file.new" "$file.armed" || exit 1
 while [ -e "$file.armed" ]; do
     read -r up _ </proc/uptime
@@ -29,7 +42,7 @@ while [ -e "$file.armed" ]; do
     mv -T -- "$file.armed" "$file.reverting" || exit 0
     for _ in 1 2 3 4 5; do
         # A file that was cut short must not run halfway.
-        if [ "$(tail -n 1 -- "$file.reverting")" = "# end" ] && nft -f "$file.reverting"; then
+        if [ "$(tail -n 1 -- "$file.reverting")" = "# end" ] && load "$file.reverting"; then
             mv -T -- "$file.reverting" "$file.reverted"
             say warning "a change of the guard was not confirmed in time: taken back"
             exit 0

@@ -21,6 +21,7 @@ from reconciler.cli.machine import dom0
 from reconciler.config import Config, Paths
 from reconciler.follow import applied_revision
 from reconciler.guard import nftables
+from reconciler.guard.binding import Step
 from reconciler.guard_pending import Pending, PendingFile
 from reconciler.guard_watchdog import SCRIPT, HostWatchdog
 from reconciler.policy import Policy
@@ -263,7 +264,8 @@ def test_a_watchdog_whose_change_was_never_made_leaves_everything_as_it_is(
     provider.settled()
     guest = booted("vm01")
     booted("vm02")
-    before, inverse = listing(), nftables.restored(read_listing(HostRunner()))
+    before = listing()
+    inverse: tuple[Step, ...] = (Step(nftables.LOAD, nftables.restored(read_listing(HostRunner()))),)
     if kind == "elements":
         wanted = [vif("vm01", 1, ips=["172.16.39.150", "172.16.39.64/28"])]
         provider.domu("vm01", 1, vifs=wanted)
@@ -280,7 +282,7 @@ def test_a_watchdog_whose_change_was_never_made_leaves_everything_as_it_is(
     assert "200 packets transmitted, 200 received" in pinged
 
 
-def undo_of(provider: Provider) -> str:
+def undo_of(provider: Provider) -> tuple[Step, ...]:
     """What would take back the change of the guard that is due."""
     from reconciler.reconcile import current_plan
     from reconciler.step import Run
@@ -289,7 +291,7 @@ def undo_of(provider: Provider) -> str:
     reading = read_repository(HostRunner(), repository=str(provider.root), revision="main", host="dom0-a")
     plan = current_plan(machine, reading, Policy())
     steps = next(change.inverse for change in plan.changes if change.address == "guard")
-    return "".join(step.stdin for step in steps if isinstance(step, Run))
+    return tuple(Step(step.argv, step.stdin) for step in steps if isinstance(step, Run))
 
 
 def test_a_change_that_cuts_off_the_git_server_alone_is_taken_back(

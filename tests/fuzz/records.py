@@ -19,6 +19,7 @@ from reconciler.config import Config, ConfigError
 from reconciler.diff import make_plan
 from reconciler.diff_config import is_of
 from reconciler.file_change import file_written
+from reconciler.guard.binding import Step
 from reconciler.guard_pending import Pending, parse_pending
 from reconciler.journal import Journal, JournalError
 from reconciler.last_good import LastGood
@@ -229,7 +230,7 @@ _PENDING = Pending(
     "boot",
     "2026-11-27T10:00:00Z",
     ("192.0.2.1",),
-    "delete table bridge domgit\n",
+    (Step(("nft", "-f", "-"), "delete table bridge domgit\n"),),
     "0123",
 )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
+from reconciler.guard.runnable import steps_of
 from reconciler.guard_pending import PendingFile
 from reconciler.guard_trial import Safety
 from state.reach import Neighbour, Target
@@ -72,9 +73,10 @@ class Watchdogs:
             self.due.remove((file, at_s))
             if file.at("armed").exists():
                 file.at("armed").rename(file.at("reverting"))
-                script = file.at("reverting").read_text(encoding="utf-8")
-                assert script.endswith("# end\n")
-                assert self.host.run(["nft", "-f", "-"], stdin=script).rc == 0
+                head, _, commands = file.at("reverting").read_text(encoding="utf-8").partition("\n")
+                assert head.startswith("# domgit")
+                for step in steps_of(commands):
+                    assert self.host.run(step.argv, stdin=step.stdin).rc == 0
                 file.at("reverting").rename(file.at("reverted"))
                 taken_back += 1
         return taken_back

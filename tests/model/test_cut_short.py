@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from reconciler.diff_guard import LOAD
+from reconciler.guard.nftables import LOAD
 from tests.model.campaign import scratch
 from tests.model.faults import Killed
 from tests.model.test_trial import CUTTING, answers, desired, listing, pending, prepared, wait

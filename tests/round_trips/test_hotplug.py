@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from reconciler import hotplug
-from reconciler.diff_guard import LOAD, specified_guard
+from reconciler.diff_guard import specified_guard
 from reconciler.execute import HostDisk
 from reconciler.guard import nftables
 from reconciler.reconcile import interest
@@ -90,7 +90,7 @@ def test_the_template_of_a_vif_without_a_name_binds_its_port_and_nothing_else() 
     seen = 0
     for found in fleets(91, specs=300):
         host = found.desired.host
-        must(*LOAD, stdin=nftables.full(specified_guard(host, ()), features))
+        must(*nftables.LOAD, stdin=nftables.full(specified_guard(host, ()), features))
         wanted: defaultdict[str, set[Any]] = defaultdict(set)
         words = found.host.model_dump(mode="json")["spec"]
         for name, members in wanted_table(words, ()).items():
@@ -146,7 +146,10 @@ def test_the_script_puts_a_port_of_any_accepted_name_where_it_belongs() -> None:
     features = probe_features(RUNNER)
     seen = 0
     for found in fleets(92, specs=25, size=20):
-        must(*LOAD, stdin=nftables.full(specified_guard(found.desired.host, found.desired.domus), features))
+        must(
+            *nftables.LOAD,
+            stdin=nftables.full(specified_guard(found.desired.host, found.desired.domus), features),
+        )
         bridges = [name for name, _ in found.desired.host.bridges]
         for name in bridges:
             must("ip", "link", "add", "dev", name, "type", "bridge")

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.diff import make_plan
-from reconciler.diff_guard import LOAD, specified_guard
+from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
 from reconciler.guard.binding import Guard
 from reconciler.plan import Source
@@ -61,7 +61,7 @@ def features(dom0: Namespace) -> Features:
 def loaded_anew(dom0: Namespace, guard: Guard, features: Features) -> LoadedTable:
     """The table of a kernel that had none, as it lists it."""
     dom0.run(DELETE)
-    dom0.must(*LOAD, stdin=nftables.full(guard, features))
+    dom0.must(*nftables.LOAD, stdin=nftables.full(guard, features))
     return parse_table(dom0.must(*LIST_TABLE))
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reconciler.execute import ApplyError
+from reconciler.guard.binding import Step
 from reconciler.guard_pending import STATES, Pending, PendingFile, left_behind, parse_pending
 from reconciler.guard_watchdog import SCRIPT, HostWatchdog, as_unit
 from state.run import Completed, HostRunner
@@ -23,7 +24,9 @@ PENDING = Pending(
     boot="b0b4d66b-492b-4e41-8978-9297cdbd5914",
     time="2030-01-01T00:00:00Z",
     needs=("172.16.39.1 on xenbr0",),
-    undo="list tables bridge\n",  # real watchdogs run here, on whatever machine this is
+    undo=(
+        Step(("nft", "-f", "-"), "list tables bridge\n"),
+    ),  # real watchdogs run here, on whatever machine this is
     attempt="0123",
 )
 
@@ -62,11 +65,11 @@ def within(seconds: float, condition: Callable[[], bool]) -> bool:
 # ---------------------------------------------------------------- the file
 
 
-def test_a_file_is_an_nft_script_for_root_alone_that_says_whose_it_is(file: PendingFile) -> None:
+def test_a_file_is_what_a_shell_can_run_for_root_alone_that_says_whose_it_is(file: PendingFile) -> None:
     text = file.at("new").read_text(encoding="utf-8")
 
     assert parse_pending(text) == PENDING
-    assert text.splitlines()[1:] == [*PENDING.undo.splitlines(), "# end"]
+    assert text.splitlines()[1:] == ["# run nft -f -", "list tables bridge", "# end"]
     assert all(line.startswith("#") for line in (text.splitlines()[0], text.splitlines()[-1]))
     assert file.at("new").stat().st_mode & 0o777 == 0o600
     assert file.base.parent.stat().st_mode & 0o777 == 0o700
@@ -79,7 +82,7 @@ def test_a_file_is_an_nft_script_for_root_alone_that_says_whose_it_is(file: Pend
         lambda text: text[:-1],
         lambda text: text[: len(text) // 2],
         lambda text: text.replace("list tables", "list  tables"),
-        lambda text: text.replace("# domgit 1", "# domgit 2"),
+        lambda text: text.replace("# domgit 2", "# domgit 1"),
         lambda text: text.replace('"boot": "b0b4', '"boot": 7, "b0b4": "'),
         lambda text: text.partition("\n")[2],
         lambda text: "[]\n" + text.partition("\n")[2],

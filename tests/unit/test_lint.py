@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.diff_guard import LOAD
+from reconciler.guard.nftables import LOAD
 from reconciler.lint import lint
 from reconciler.plan import Change, Phase, Plan, Source
 from reconciler.step import Remember, Run, StopDomain, WriteFile
