@@ -1,0 +1,323 @@
+"""The guard of hosts that live in iptables, and the commands that bring a kernel there. Pure.
+
+ebtables sees every frame first, and asks for MAC and address by itself. So it is told first what the old and the new
+bindings both allow, then ipset, iptables and ip6tables are told the new ones, and ebtables last: each command is one
+transaction, and at every moment between two of them only what both allow can pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Literal
+
+from reconciler.guard import ebtables_rules, ip6tables_rules, iptables_rules
+from reconciler.guard.binding import Binding, Guard, LogLimit, Step
+from reconciler.guard.grants import Ports, both_allow, loaded_ports, wanted_ports
+from reconciler.guard.iptables_rules import SET4, SET6
+from reconciler.guard.xtables import (
+    ENTRY,
+    JUMP,
+    LATE,
+    RESERVE,
+    UNKNOWN,
+    Chains,
+    Settings,
+    port_chain,
+    refusal,
+    settings_of,
+)
+from state.iptables_guard import BUILTIN, Layout, Variant, late_ports, loaded_layout, normalised
+from state.nft import LoadedTable
+
+Kind = Literal["", "elements", "rules", "table"]
+EBTABLES_RESTORE = ("ebtables-nft-restore", "--noflush")
+IPSET_RESTORE = ("ipset", "restore", "-exist")
+_SETS = {SET4: "inet", SET6: "inet6"}
+# More than any host has; the kernel takes memory for what is there.
+_SET_SIZE = 1048576
+_EBTABLES = tuple(place for place in BUILTIN if place.startswith("ebtables "))
+_IPTABLES = tuple(place for place in BUILTIN if place not in _EBTABLES)
+
+
+def layout(ports: Ports, settings: Settings) -> Layout:
+    """Everything that is to be loaded."""
+    tables: Mapping[str, Chains] = {
+        "ebtables filter": ebtables_rules.filter_(ports, settings),
+        "ebtables nat": ebtables_rules.nat(ports, settings),
+        "iptables raw": iptables_rules.raw(ports, settings),
+        "ip6tables raw": ip6tables_rules.raw(ports, settings),
+    }
+    found = {f"{place} {chain}": rules for place, chains in tables.items() for chain, rules in chains.items()}
+    for name, family in _SETS.items():
+        found[f"ipset {name}"] = (f"hash:net {family}", *_members(ports, name))
+    return found
+
+
+def full(guard: Guard, *, variant: Variant = "nft", ibrname: bool = False) -> tuple[Step, ...]:
+    """Commands that load the complete guard on a host of which nothing is known, also before its vifs exist.
+
+    The jump to it is put first whatever stands there, and at no moment there is none: for that moment, `domgit.reserve`
+    has its place. The last steps close ports of the managed bridges that no rule knows, where the kernel can.
+    """
+    settings = settings_of(guard, ibrname=ibrname)
+    wanted = layout(wanted_ports(guard), settings)
+    steps = [Step(IPSET_RESTORE, _filled_sets(wanted))]
+    for place in BUILTIN:
+        argv, chains = _restore(place, variant), _of(wanted, place)
+        builtin = BUILTIN[place]
+        jump = chains[builtin][0]
+        reserved = _reserved(jump)
+        own = {name: rules for name, rules in chains.items() if name != builtin}
+        loaded = (*_declared(place, own), *_ruled(own), f"-I {builtin} 1 {reserved}")
+        steps += [
+            Step(argv, _commit(place, loaded)),
+            Step(argv, _commit(place, (f"-D {builtin} {jump}",)), optional=True),
+            Step(argv, _commit(place, (f"-I {builtin} 1 {jump}", f"-D {builtin} {reserved}"))),
+        ]
+    if not ibrname:
+        unknown = tuple(f"-A {ENTRY} {ebtables_rules.unknown_on(each.name)}" for each in guard.bridges)
+        steps += [
+            Step(EBTABLES_RESTORE, _commit(place, unknown), optional=True)
+            for place in BUILTIN
+            if place in _EBTABLES
+        ]
+    return tuple(steps)
+
+
+def transition(
+    loaded: LoadedTable | None, guard: Guard, *, variant: Variant = "nft", ibrname: bool = False
+) -> tuple[tuple[Step, ...], Kind]:
+    """Commands that bring a host from what is loaded to this guard, and what of it they replace; "" where it is there."""
+    if loaded is None:
+        return full(guard, variant=variant, ibrname=ibrname), "table"
+    settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
+    there, wanted = loaded_layout(loaded), layout(after, settings)
+    if _same(there, wanted):
+        return (), ""
+    before = loaded_ports(loaded, late_ports(there))
+    kind: Kind = "elements" if _same(there, layout(before, settings)) else "rules"
+    return _between((there,), wanted, _meanwhile(before, after, there, settings), variant), kind
+
+
+def undo(
+    loaded: LoadedTable | None, guard: Guard, *, variant: Variant = "nft", ibrname: bool = False
+) -> tuple[Step, ...]:
+    """Commands that take a transition back; harmless where it was not made, or half of it.
+
+    A jump that was put right stays so.
+    """
+    settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
+    wanted = layout(after, settings)
+    if loaded is None:
+        return _removal(wanted, variant)
+    there = loaded_layout(loaded)
+    before = loaded_ports(loaded, late_ports(there))
+    jumps = {name: wanted[name] for name in (f"{place} {builtin}" for place, builtin in BUILTIN.items())}
+    meanwhile = _meanwhile(before, after, there, settings)
+    states = (wanted, {**there, **jumps}, meanwhile)
+    return _between(states, {**there, **jumps}, meanwhile, variant)
+
+
+def remove(loaded: LoadedTable | None, *, variant: Variant = "nft") -> tuple[Step, ...]:
+    """Commands that leave nothing of ours, and everything of others as it is."""
+    return () if loaded is None else _removal(loaded_layout(loaded), variant)
+
+
+def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, ...]:
+    """Commands that add one binding to a loaded guard; a later transition sorts it in among the others."""
+    ports = wanted_ports(Guard((), (binding,), "drop", _ANY_LOG))
+    port, grant = binding.interface, ports.grants[binding.interface]
+    own, (argv4, argv6) = (
+        port_chain(port),
+        (_restore("iptables raw", variant), _restore("ip6tables raw", variant)),
+    )
+    first = f"-I {LATE} 1"
+    refused = ebtables_rules.late_rule(port, refusal("type", grant.mode))
+    parts: tuple[tuple[str, tuple[str, ...], Chains, str], ...] = (
+        ("iptables raw", argv4, iptables_rules.port_chains(port, grant), iptables_rules.late_rule(port, own)),
+        (
+            "ip6tables raw",
+            argv6,
+            ip6tables_rules.port_chains(port, grant),
+            iptables_rules.late_rule(port, own),
+        ),
+        ("ebtables filter", EBTABLES_RESTORE, {}, refused),
+        (
+            "ebtables nat",
+            EBTABLES_RESTORE,
+            ebtables_rules.port_chains(port, grant),
+            ebtables_rules.late_rule(port, own),
+        ),
+    )
+    members = "".join(f"add {name} {each}\n" for name in _SETS for each in _members(ports, name))
+    return (
+        Step(IPSET_RESTORE, members),
+        *(
+            Step(argv, _commit(place, (*_declared(place, chains), *_ruled(chains), f"{first} {way}")))
+            for place, argv, chains, way in parts
+        ),
+    )
+
+
+def _meanwhile(before: Ports, after: Ports, there: Layout, settings: Settings) -> Layout:
+    """What ebtables has while the others change: what both allow."""
+    dropped = bool(there.get(f"ebtables nat {UNKNOWN}", ("-j DROP",)))
+    shared = both_allow(before, after, dropped_before=dropped, dropped_after=settings.unknown_dropped)
+    return layout(shared, replace(settings, unknown_dropped=dropped or settings.unknown_dropped))
+
+
+def _between(
+    states: tuple[Layout, ...], wanted: Layout, meanwhile: Layout, variant: Variant
+) -> tuple[Step, ...]:
+    """From whichever of some layouts to another: ebtables to what both allow, the others, ebtables to its end."""
+    steps = list[Step]()
+    narrow = {name: rules for name, rules in meanwhile.items() if name.startswith("ebtables ")}
+    for place in _EBTABLES:
+        steps += _changed(place, states, narrow, variant)
+    if text := _changed_sets(states[0], wanted):
+        steps.append(Step(IPSET_RESTORE, text))
+    for place in _IPTABLES:
+        steps += _changed(place, states, wanted, variant)
+    for place in _EBTABLES:
+        steps += _changed(place, (narrow,), wanted, variant)
+    return tuple(steps)
+
+
+def _changed(place: str, states: tuple[Layout, ...], wanted: Layout, variant: Variant) -> Iterator[Step]:
+    """One transaction that makes the chains of a table what they should be, whichever of the states it is in.
+
+    Chains that go are declared before they are deleted, so that it does not matter whether they are there.
+    """
+    builtin = BUILTIN[place]
+    every, then = [_of(state, place) for state in states], _of(wanted, place)
+    written = {
+        name: rules
+        for name, rules in then.items()
+        if name != builtin and not all(_equal(now.get(name), rules) for now in every)
+    }
+    gone = {name: () for now in every for name in now if name not in then and name != builtin}
+    jump = list[str]()
+    if every[0].get(builtin, ()) != then[builtin]:
+        # Those behind rules of others go, by what they say; the one that is left is the first of all.
+        jump = [f"-D {builtin} {_rule_of(line)}" for line in every[0].get(builtin, ())]
+        jump += [f"-I {builtin} 1 {line}" for line in then[builtin]]
+    if written or gone or jump:
+        lines = (
+            *_declared(place, {**written, **gone}),
+            *_ruled(written),
+            *jump,
+            *(f"-X {name}" for name in sorted(gone)),
+        )
+        yield Step(_restore(place, variant), _commit(place, lines))
+
+
+def _removal(there: Layout, variant: Variant) -> tuple[Step, ...]:
+    """Everything of a layout gone, the ways to it first."""
+    steps = list[Step]()
+    for place, builtin in BUILTIN.items():
+        argv, chains = _restore(place, variant), _of(there, place)
+        own = {name: () for name in chains if name != builtin}
+        found = [_rule_of(line) for line in chains.get(builtin, ())]
+        steps += [
+            Step(argv, _commit(place, (f"-D {builtin} {line}",)), optional=True)
+            for line in (*found, *(_reserved(line) for line in found))
+        ]
+        if own:
+            lines = (*_declared(place, own), *(f"-X {name}" for name in sorted(own)))
+            steps.append(Step(argv, _commit(place, lines)))
+    sets = sorted(name.removeprefix("ipset ") for name in there if name.startswith("ipset "))
+    return (*steps, *(Step(("ipset", "destroy", name), "", optional=True) for name in sets))
+
+
+def _reserved(jump: str) -> str:
+    """The same jump to the chain that keeps its place."""
+    return jump.removesuffix(JUMP) + f"-j {RESERVE}"
+
+
+def _rule_of(line: str) -> str:
+    """A rule of a chain that is not ours, without the place that it was found at."""
+    return line.partition(": ")[2] if line.startswith("at ") else line
+
+
+def _declared(place: str, chains: Chains) -> Iterator[str]:
+    """The lines that make chains, or empty them."""
+    policy = "RETURN" if place in _EBTABLES else "- [0:0]"
+    return (f":{name} {policy}" for name in sorted(chains))
+
+
+def _ruled(chains: Chains) -> Iterator[str]:
+    return (
+        f"-A {name} {rule}"
+        for name in sorted(chains)
+        for rule in chains[name]
+        if not rule.startswith("policy ")
+    )
+
+
+def _commit(place: str, lines: tuple[str, ...]) -> str:
+    """The input of a restore command for one table, which takes all of it or nothing."""
+    return f"*{place.split()[1]}\n" + "".join(f"{line}\n" for line in lines) + "COMMIT\n"
+
+
+def _restore(place: str, variant: Variant) -> tuple[str, ...]:
+    tool = place.partition(" ")[0]
+    return EBTABLES_RESTORE if tool == "ebtables" else (f"{tool}-{variant}-restore", "--noflush", "-w")
+
+
+def _of(there: Layout, place: str) -> dict[str, tuple[str, ...]]:
+    return {
+        name.removeprefix(f"{place} "): rules for name, rules in there.items() if name.startswith(f"{place} ")
+    }
+
+
+def _same(one: Layout, other: Layout) -> bool:
+    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+
+
+def _equal(one: tuple[str, ...] | None, other: tuple[str, ...]) -> bool:
+    return one is not None and tuple(map(normalised, one)) == tuple(map(normalised, other))
+
+
+def _members(ports: Ports, name: str) -> tuple[str, ...]:
+    """The addresses of all guests, as ipset saves them."""
+    version = 4 if name == SET4 else 6
+    networks = {each for grant in ports.grants.values() for each in grant.of(version)}
+    return tuple(
+        sorted(
+            str(each.network_address if each.prefixlen == each.max_prefixlen else each) for each in networks
+        )
+    )
+
+
+def _filled_sets(wanted: Layout) -> str:
+    """The input of ipset that makes the sets what they should be, whatever is in them."""
+    text = ""
+    for name, family in _SETS.items():
+        spare = f"{name}.spare"
+        text += f"{_created(name, family)}{_created(spare, family)}flush {spare}\n"
+        text += "".join(f"add {spare} {member}\n" for member in wanted[f"ipset {name}"][1:])
+        text += f"swap {name} {spare}\ndestroy {spare}\n"
+    return text
+
+
+def _changed_sets(there: Layout, wanted: Layout) -> str:
+    """The input of ipset that adds what is missing, and takes away what is too much; "" for nothing."""
+    text = ""
+    for name, family in _SETS.items():
+        now, then = there.get(f"ipset {name}"), wanted.get(f"ipset {name}")
+        if then is None or now == then:
+            continue
+        have, want = set((now or ("",))[1:]), set(then[1:])
+        text += "" if now else _created(name, family)
+        text += "".join(f"del {name} {member}\n" for member in sorted(have - want))
+        text += "".join(f"add {name} {member}\n" for member in sorted(want - have))
+    return text
+
+
+def _created(name: str, family: str) -> str:
+    return f"create {name} hash:net family {family} maxelem {_SET_SIZE}\n"
+
+
+# For what has no line of the log in it.
+_ANY_LOG = LogLimit("", "debug", 1, "day")

@@ -1,0 +1,140 @@
+"""The iptables half of the iptables backend: DHCP and IGMP, addresses once more, and no connection tracking. Pure.
+
+The table `raw` sees what br_netfilter hands over in prerouting at -300: still before the bridge learns. The port is
+physdev's, for `-i` is the bridge. Every way is a goto: what a guest may send goes on to the rules of others behind ours.
+"""
+
+from __future__ import annotations
+
+import re
+
+from reconciler.guard.binding import LogLimit
+from reconciler.guard.grants import Grant, Ports
+from reconciler.guard.xtables import (
+    ENTRY,
+    JUMP,
+    LATE,
+    LOG,
+    RESERVE,
+    UNKNOWN,
+    Chains,
+    Settings,
+    level_number,
+    limit_match,
+    port_chain,
+    prefix_of,
+    refusal,
+    ways,
+)
+
+BRIDGE, UPLINK, PASS = "domgit.bridge", "domgit.uplink", "domgit.pass"
+SET4, SET6 = "domgit4", "domgit6"
+_REASONS = ("v4", "dhcp", "router")
+_PLAIN, _WARNING = re.compile(r"[A-Za-z0-9_-]*"), 4
+# A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
+_TO_CLIENT = "-p udp -m udp --dport 68"
+_TO_SERVER = "-p udp -m udp --dport 67"
+_UNFRAGMENTED = "0x4&0x3fff=0x0"
+_BEHIND_HEADER = "0x0>>0x16&0x3c@"
+# Membership query, and the advertisement of RFC 4286: what routers send.
+_IGMP_OF_ROUTERS = f'-p igmp -m u32 --u32 "{_BEHIND_HEADER}0x0>>0x18=0x11,0x30"'
+_DISCOVER = "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dport 67"
+
+
+def raw(ports: Ports, settings: Settings) -> Chains:
+    """The chains of iptables' table `raw`."""
+    chains = {**base(ports, (), SET4), **refusals(settings, _REASONS)}
+    for port, grant in ports.grants.items():
+        chains.update(port_chains(port, grant))
+    return chains
+
+
+def port_chains(port: str, grant: Grant) -> Chains:
+    """The chain of one port."""
+
+    def refuse(reason: str) -> str:
+        return f"-g {refusal(reason, grant.mode)}"
+
+    return {
+        port_chain(port): (
+            f"{_TO_CLIENT} {refuse('dhcp')}",
+            f"{_TO_SERVER} {_not_from(grant.mac)} {refuse('dhcp')}",
+            f"{_IGMP_OF_ROUTERS} {refuse('router')}",
+            *(f"-s {each} -g {PASS}" for each in grant.of(4)),
+            f"{_DISCOVER} -g {PASS}",
+            refuse("v4"),
+        )
+    }
+
+
+def _not_from(mac: str) -> str:
+    """The match of a DHCP message that is not whole, too short, or of another client: 36 bytes into UDP is its MAC."""
+    high, low = inner_mac(mac)
+    own = f"{_BEHIND_HEADER}0x24={high:#x}&&{_BEHIND_HEADER}0x26&0xffff={low:#x}"
+    return f'-m u32 ! --u32 "{_UNFRAGMENTED}&&{own}"'
+
+
+def inner_mac(mac: str) -> tuple[int, int]:
+    """A MAC as its first four bytes and its last two."""
+    number = int(mac.replace(":", ""), 16)
+    return number >> 16, number & 0xFFFF
+
+
+def base(ports: Ports, classes: tuple[str, ...], guests: str) -> Chains:
+    """The chains that lead to the ports'; `classes`: what is found out about a packet before, `guests`: the set of all addresses.
+
+    Frames without a port are those to dom0 itself when the bridge does not hand frames over: they came past ebtables.
+    """
+    (_, first), *deeper = ways(
+        ports,
+        lambda port: port_chain(port) if port in ports.grants else UNKNOWN,
+        late_rule,
+        (f"-g {LATE}",),
+    )
+    late = tuple(late_rule(port, port_chain(port)) for port in sorted(ports.late & {*ports.grants}))
+    return {
+        "PREROUTING": (JUMP,),
+        ENTRY: tuple(f"-i {bridge} -g {BRIDGE}" for bridge in ports.bridges),
+        BRIDGE: (
+            "-m physdev ! --physdev-is-in -j RETURN",
+            *(late_rule(uplink, UPLINK) for uplink in ports.uplinks),
+            *classes,
+            *first,
+            f"-g {LATE}",
+        ),
+        **dict(deeper),
+        LATE: (*late, f"-g {UNKNOWN}"),
+        RESERVE: (JUMP,),
+        UPLINK: (f"-m set --match-set {guests} dst -j CT --notrack",),
+    }
+
+
+def late_rule(port: str, chain: str) -> str:
+    """The rule that leads to one port's chain."""
+    return f"-m physdev --physdev-in {port} -g {chain}"
+
+
+def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...] = ()) -> Chains:
+    """The chains at which every packet's way ends; `clean`: what is taken off one that passes.
+
+    What dom0 itself receives stays tracked, for its own rules may ask; what only passes takes no entry.
+    """
+    log = settings.log
+    chains: dict[str, tuple[str, ...]] = {
+        LOG: (f"-m limit {limit_match(log)} -j LOG{_log_options(log)}",),
+        UNKNOWN: (f"-j {LOG}", "-j DROP") if settings.unknown_dropped else (),
+        PASS: (*clean, "-m addrtype --dst-type LOCAL -j RETURN", "-j CT --notrack"),
+    }
+    for reason in reasons:
+        chains[refusal(reason, "enforce")] = (f"-j {LOG}", "-j DROP")
+        chains[refusal(reason, "audit")] = (f"-j {LOG}", f"-g {PASS}")
+    return chains
+
+
+def _log_options(log: LogLimit) -> str:
+    """Prefix and level as iptables saves them: quoted where it has to be, and not the level that it assumes."""
+    prefix, level = prefix_of(log), level_number(log)
+    quoted = prefix if _PLAIN.fullmatch(prefix) else f'"{prefix}"'
+    return (f" --log-prefix {quoted}" if prefix else "") + (
+        "" if level == _WARNING else f" --log-level {level}"
+    )
