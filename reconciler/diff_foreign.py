@@ -9,11 +9,13 @@ from reconciler.diff_vif import interface_of
 from reconciler.foreign.judge import Judge, Place, Verdict
 from reconciler.foreign.path import Called
 from reconciler.foreign.weaken import Weakness, rewritten, weaknesses
+from reconciler.guard.backend import chosen
 from reconciler.guard.binding import Binding, Guard
 from reconciler.plan import Change, Note, Phase
 from reconciler.scope import Scope, Situation
+from reconciler.switches import called
 from schemas.address import Address, address_text
-from state.desired import DomU, Host, Vif
+from state.desired import DomU, Vif
 from state.foreign import parse_rules
 from state.netfilter import Rules, without_leaving
 from state.observed import Observed
@@ -22,35 +24,6 @@ from state.observed import Observed
 WOULD_BE_DARK, IS_DARK, WEAKENED = "would_be_dark", "dark", "guard_weakened"
 _REMEDY = "let it pass there, or take the rule away"
 _MOST_NAMED = 3
-
-
-def switches(host: Host) -> tuple[str, ...]:
-    """The files that say whether bridged frames pass iptables, for the host and for each managed bridge."""
-    return tuple(
-        path
-        for family in ("ip6tables", "iptables")
-        for path in (_global_switch(family), *(_own_switch(bridge, family) for bridge, _ in host.bridges))
-    )
-
-
-def _global_switch(family: str) -> str:
-    return f"/proc/sys/net/bridge/bridge-nf-call-{family}"
-
-
-def _own_switch(bridge: str, family: str) -> str:
-    return f"/sys/class/net/{bridge}/bridge/nf_call_{family}"
-
-
-def _called(host: Host, files: Mapping[str, str | None]) -> Mapping[str, Called]:
-    """What br_netfilter hands over, by bridge: where the whole host or the bridge says so."""
-
-    def on(bridge: str, family: str) -> bool:
-        paths = _global_switch(family), _own_switch(bridge, family)
-        return any((files.get(path) or "").strip() not in {"", "0"} for path in paths)
-
-    return {
-        bridge: Called(ip=on(bridge, "iptables"), ip6=on(bridge, "ip6tables")) for bridge, _ in host.bridges
-    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +54,7 @@ def see(situation: Situation) -> Sight | None:
     if not observed.foreign.rules and not programs:
         return None
     rules = _without_shaping(parse_rules(observed.foreign), observed)
-    judge = Judge(rules, _called(host, observed.files))
+    judge = Judge(rules, _called(situation))
     offloaded = any(table.offloaded for table in rules.tables)
     if not (programs or rules.unread or offloaded or any(judge.sees(bridge) for bridge, _ in host.bridges)):
         return None
@@ -92,6 +65,14 @@ def see(situation: Situation) -> Sight | None:
             guests.setdefault(port.bridge, []).append(name)
     names = {bridge: tuple(ports) for bridge, ports in guests.items()}
     return Sight(rules, judge, uplinks, names, programs)
+
+
+def _called(situation: Situation) -> Mapping[str, Called]:
+    """What br_netfilter hands over, or will, where the guard needs it to."""
+    host, observed = situation.desired.host, situation.observed
+    if chosen(host.guard_backend, observed.features) in {None, "nftables"}:
+        return called(host, observed.files)
+    return {bridge: Called(ip=True, ip6=True) for bridge, _ in host.bridges}
 
 
 def _without_shaping(rules: Rules, observed: Observed) -> Rules:

@@ -8,16 +8,19 @@ from dataclasses import dataclass, replace
 from reconciler.diff_vif import emulates, interface_of
 from reconciler.granted import granted
 from reconciler.guard import nftables
+from reconciler.guard.backend import Calls, chosen
+from reconciler.guard.backend import move as move_to
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit, Step
 from reconciler.guard_limits import refusal, uplink_notes
 from reconciler.plan import Change, Facts, Note, Phase
 from reconciler.scope import Scope, Situation
 from reconciler.step import Run
+from reconciler.switches import set_calls, uncalled
 from schemas.address import address_text
 from schemas.scalars import is_interface_name
 from state.desired import DomU, Host, Vif
 from state.facts import fact, own_interfaces, ports_of, vif_ports
-from state.nft import LoadedTable
+from state.nft import LoadedTable, Loader
 from state.observed import Observed, interfaces
 
 # 10,000 vifs load within a second or two. A change must have ended long before its watchdog takes it back.
@@ -160,9 +163,10 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     host, observed = situation.desired.host, situation.observed
     if not host.bridges:
         return
-    if host.guard_backend == "iptables":
+    by = chosen(host.guard_backend, observed.features)
+    if by is None:
         yield _blocked_guard(
-            "this version has the nftables backend alone (expected guard.backend: auto or nftables)"
+            f"this kernel takes no rules of it (guard.backend: {host.guard_backend}; `domgit doctor` says what it lacks)"
         )
         return
     guard = make_guard(situation, (*scope.wanted, *scope.retained), held)
@@ -182,7 +186,7 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
         if bridge not in observed.links:
             yield Note(f"bridge.{bridge}", "no_bridge", "does not exist on this host")
     yield from uplink_notes(situation)
-    yield from _diff(situation, guard, strangers, _names(scope))
+    yield from _diff(situation, by, guard, strangers, _names(scope))
 
 
 def _names(scope: Scope) -> Mapping[str, str]:
@@ -191,20 +195,22 @@ def _names(scope: Scope) -> Mapping[str, str]:
 
 def _diff(
     situation: Situation,
+    by: Loader,
     guard: Guard,
     strangers: list[str],
     names: Mapping[str, str],
 ) -> Iterator[Change | Note]:
     observed = situation.observed
     loaded = observed.guard
-    move = nftables.move(loaded, guard, observed.features)
+    calls = Calls() if by == "nftables" else set_calls(situation.desired.host, observed.files)
+    move = move_to(by, _all_loaded(observed), guard, observed.features, calls)
     if not move.steps:
         for port in strangers:
             what = "is no vif and no declared uplink: declare it in host.yaml, or take it off the bridge"
             yield Note(f"port.{port}", "undeclared_port", what)
         return
     touched = _touched(loaded, guard)
-    was, becomes = _settings(situation, guard)
+    was, becomes = _settings(situation, by, guard)
     closes = set(guard.closed) - _closed(loaded)
     first = loaded is None
     unchanged = situation.last is not None and situation.last.host == situation.desired.host
@@ -227,8 +233,14 @@ def _diff(
     )
 
 
+def _all_loaded(observed: Observed) -> tuple[LoadedTable, ...]:
+    return tuple(each for each in (observed.guard, observed.beside) if each is not None)
+
+
 def _runs(steps: Iterable[Step]) -> tuple[Run, ...]:
-    return tuple(Run(step.argv, stdin=step.stdin, timeout_s=LOAD_TIMEOUT_S) for step in steps)
+    return tuple(
+        Run(step.argv, stdin=step.stdin, timeout_s=LOAD_TIMEOUT_S, optional=step.optional) for step in steps
+    )
 
 
 def _blocked_guard(why: str) -> Change:
@@ -248,13 +260,18 @@ def _blocked_guard(why: str) -> Change:
     )
 
 
-def _settings(situation: Situation, guard: Guard) -> tuple[dict[str, object], dict[str, object]]:
+def _settings(situation: Situation, by: Loader, guard: Guard) -> tuple[dict[str, object], dict[str, object]]:
     """What changes beside addresses: how vifs are guarded, and what becomes of unknown ones."""
     loaded, last = situation.observed.guard, situation.last
     was: dict[str, object] = {}
     becomes: dict[str, object] = {}
     if last is not None and last.host.unknown_vifs != guard.unknown_vifs:
         was["unknownVifs"], becomes["unknownVifs"] = last.host.unknown_vifs, guard.unknown_vifs
+    if loaded is not None and loaded.by != by:
+        was["backend"], becomes["backend"] = loaded.by, by
+    if by != "nftables":
+        for what in uncalled(situation.desired.host, situation.observed.files):
+            was[what], becomes[what] = "off", "on"
     known = {} if loaded is None else {member.split('"')[1] for member in loaded.elements.get("own_mac", ())}
     audited = (
         set() if loaded is None else {member.strip('"') for member in loaded.elements.get("audited", ())}

@@ -112,7 +112,7 @@ class Hands:
         try:
             match step:
                 case Run():
-                    return (self._run(step.argv, stdin=step.stdin, timeout_s=step.timeout_s),)
+                    return (self._run(step),)
                 case WriteFile():
                     self.disk.write(step.path, step.text, step.mode)
                 case RemoveFile():
@@ -131,9 +131,9 @@ class Hands:
             raise ApplyError(str(exc)) from exc
         return ()
 
-    def _run(self, argv: tuple[str, ...], *, stdin: str = "", timeout_s: float) -> Completed:
-        completed = self.runner.run(argv, stdin=stdin, timeout_s=timeout_s)
-        if completed.rc != 0:
+    def _run(self, step: Run) -> Completed:
+        completed = self.runner.run(step.argv, stdin=step.stdin, timeout_s=step.timeout_s)
+        if completed.rc != 0 and not step.optional:
             raise ApplyError(str(completed))
         return completed
 
@@ -162,7 +162,7 @@ class Hands:
                 break
             self.sleep(_POLL_S)
         if left is not None and self._alive(step.uuid) == left:
-            done.append(self._run(("xl", "destroy", str(left)), timeout_s=DESTROY_TIMEOUT_S))
+            done.append(self._run(Run(("xl", "destroy", str(left)), timeout_s=DESTROY_TIMEOUT_S)))
             # xl says 0 whether or not a domain is gone afterwards; one that is dying has let go of its vifs.
             if any(row.domid == left and not row.dying for row in self._rows()):
                 raise ApplyError(f"domain {left} is still there after xl destroy")

@@ -161,7 +161,9 @@ class GuardTrial:
         Raises:
             ReadError: nft cannot read what it lists of the table as it is.
         """
-        steps = tuple(Step(step.argv, step.stdin) for step in change.inverse if isinstance(step, Run))
+        steps = tuple(
+            Step(step.argv, step.stdin, step.optional) for step in change.inverse if isinstance(step, Run)
+        )
         if steps:
             return steps
         runner = self._host.runner
@@ -207,7 +209,7 @@ def _run_all(runner: Runner, steps: Iterable[Step]) -> str | None:
             done = runner.run(step.argv, stdin=step.stdin, timeout_s=LOAD_TIMEOUT_S)
         except ReadError as exc:
             return str(exc)
-        if done.rc != 0:
+        if done.rc != 0 and not step.optional:
             return str(done)
     return None
 

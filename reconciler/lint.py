@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from reconciler.guard.nftables import LOAD
+from reconciler.guard.backend import loaders
 from reconciler.plan import Change, Phase, Plan
 from reconciler.step import Run, Step, StopDomain, WriteFile
 
@@ -90,7 +90,9 @@ def _step(change: Change, step: Step) -> Iterator[str]:
         return
     if step.argv[0] == "xl" and step.argv[1] in _BY_DOMID and step.argv[2:3] != (str(change.domid),):
         yield f"{change.address}: `{' '.join(step.argv)}` does not name the domain by the domid it was planned against"
-    if step.argv != LOAD and any(each.startswith("-") and each not in {"-q", "-f"} for each in step.argv[2:]):
+    if step.argv not in loaders() and any(
+        each.startswith("-") and each not in {"-q", "-f"} for each in step.argv[2:]
+    ):
         yield f"{change.address}: `{' '.join(step.argv)}` has a value that reads as an option"
 
 

@@ -15,9 +15,9 @@ from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
 from reconciler.diff import make_plan
-from reconciler.diff_foreign import switches
 from reconciler.execute import Disk, Hands
 from reconciler.follow import see_not_overtaken, wanted
+from reconciler.guard.backend import programs
 from reconciler.guard_trial import GuardTrial, Safety, recover
 from reconciler.guard_trial import Host as TrialHost
 from reconciler.hotplug import PATH as HOTPLUG_PATH
@@ -34,6 +34,7 @@ from reconciler.review import restricted
 from reconciler.scope import Situation, scope
 from reconciler.secret import known, masked
 from reconciler.step import SHUTDOWN_GRACE_S
+from reconciler.switches import switches
 from state.desired import Desired
 from state.files import Files
 from state.observed import Interest, Observed, observe, observe_for
@@ -101,6 +102,7 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
             *(config_path(name) for name in sorted(names)),
         ),
         images=tuple(sorted({disk.path for domu in domus for disk in domu.disks})),
+        programs=programs(desired.host.guard_backend) if desired.host.bridges else {},
     )
 
 

@@ -13,11 +13,12 @@ SHUTDOWN_GRACE_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One command that must end with exit status 0."""
+    """One command that must end with exit status 0, unless it is `optional`."""
 
     argv: tuple[str, ...]
     stdin: str = ""
     timeout_s: float = 15.0
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

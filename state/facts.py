@@ -24,7 +24,7 @@ def fact(observed: Observed, key: str) -> str:
     | `port:NAME` | `BRIDGE locked=B learning=B lldp=B FDB`, lldp whether it forwards that group, FDB the static MACs |
     | `file:PATH` | digest of the text |
     | `image:PATH` | `DEVICE:INODE SIZE` |
-    | `guard` | digest of our table, elements and rules |
+    | `guard` | digest of all that is loaded of ours, elements and rules |
 
     Raises:
         KeyError: the key is none of these, or was not asked for when the host was observed.
@@ -46,7 +46,8 @@ def fact(observed: Observed, key: str) -> str:
             found = observed.images[rest]
             return "" if found is None else f"{found.identity} {found.size_bytes}"
         case "guard":
-            return "" if observed.guard is None else digest(repr(observed.guard))
+            loaded = [each for each in (observed.guard, observed.beside) if each is not None]
+            return digest(repr(loaded)) if loaded else ""
         case _:
             raise KeyError(key)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from state.run import ReadError, Runner, read
 
@@ -22,23 +23,32 @@ _MEMBER = re.compile(r'(?:"[^"]*"|[^",])+')
 _NO_TABLE = "Error: No such file or directory\n"
 
 
+Loader = Literal["nftables", "iptables-nft", "iptables-legacy"]
+
+
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the kernel can do that kernels may lack."""
+    """What the kernel can do that kernels may lack. `backends` are those whose rules it takes."""
 
     ibrname: bool
+    backends: frozenset[Loader] = frozenset({"nftables"})
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedTable:
-    """Our table as it is in the kernel: elements by set, counters left out, and the rest as normalised text."""
+    """Our guard as it is in the kernel: elements by set, counters left out, and the rest as normalised text.
+
+    `by` is what it was loaded with; the elements are written alike whatever that is.
+    """
 
     elements: Mapping[str, frozenset[str]]
     rules: str
+    by: Loader = "nftables"
 
     def __repr__(self) -> str:
         """The same text for the same table, whatever order the kernel listed it in."""
-        return f"LoadedTable({sorted((name, sorted(members)) for name, members in self.elements.items())}, {self.rules!r})"
+        members = sorted((name, sorted(each)) for name, each in self.elements.items())
+        return f"LoadedTable({members}, {self.rules!r}, {self.by})"
 
 
 def parse_table(text: str) -> LoadedTable:
@@ -163,15 +173,23 @@ def probe_features(runner: Runner) -> Features:
     """What this kernel can do: asked, not inferred from its version.
 
     Raises:
-        ReadError: nft cannot even be asked about what every kernel with the bridge family has.
+        ReadError: nft cannot be asked.
     """
     if _refuses(runner, "iifname x drop"):
-        raise ReadError("nft: this kernel has no bridge family")
+        return Features(ibrname=False, backends=frozenset())
     return Features(ibrname=not _refuses(runner, "meta ibrname x drop"))
 
 
 def _refuses(runner: Runner, rule: str) -> bool:
+    """Whether the kernel lacks what a rule needs.
+
+    Source: nft 1.0.6 says `Could not process rule: Operation not supported`, `... Protocol error` or `... No such file or
+    directory` of what a kernel lacks, and other things of what is no fault of the kernel's.
+    """
     script = (
         f"table bridge domgit_probe {{ chain c {{ type filter hook prerouting priority 0; {rule}; }}; }}\n"
     )
-    return runner.run(PROBE, stdin=script).rc != 0
+    completed = runner.run(PROBE, stdin=script)
+    if completed.rc != 0 and "Could not process rule: " not in completed.stderr:
+        raise ReadError(str(completed))
+    return completed.rc != 0

@@ -12,11 +12,12 @@ from typing import TypeVar
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
 
 from schemas.address import Address
-from state import links, nft, xenstore, xl
+from state import links, xenstore, xl
 from state.files import USERDATA, Files, FileStat, folder_of
 from state.foreign import Foreign, read_foreign
+from state.guard import read_features, read_guards
 from state.links import FdbEntry, Link, Port
-from state.nft import Features, LoadedTable
+from state.nft import Features, LoadedTable, Loader
 from state.routes import Route, read_defaults
 from state.run import ReadError, Runner, TornError, read
 from state.xenstore import BackendVif
@@ -64,15 +65,22 @@ class StaleStaging:
 
 @dataclass(frozen=True, slots=True)
 class Interest:
-    """What of the file system matters to a pass: texts to read, and images to look at."""
+    """What matters to a pass: texts to read, images to look at, and what the guard may be loaded with.
+
+    `programs` are shell programs that load a guard with one backend each; see state.guard.read_features.
+    """
 
     files: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
+    programs: Mapping[Loader, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """The state of a dom0 at one moment. Mappings hold a key for all that was asked for."""
+    """The state of a dom0 at one moment. Mappings hold a key for all that was asked for.
+
+    `beside` is the guard of the other backend, which is there too in the middle of a switch.
+    """
 
     domains: tuple[Domain, ...]
     links: Mapping[str, Link]
@@ -87,6 +95,7 @@ class Observed:
     stale: tuple[StaleStaging, ...] = ()
     free_memory_mib: int = 0
     foreign: Foreign = field(default_factory=Foreign)
+    beside: LoadedTable | None = None
     addresses: tuple[tuple[str, Address], ...] = ()  # dom0's own, by interface
     routes: tuple[Route, ...] = ()  # the next hops of dom0's default routes
     no_folder: frozenset[str] = frozenset()  # images that are not there, and neither is their folder
@@ -125,6 +134,7 @@ class Observed:
             sorted(self.ports.items()),
             self.fdb,
             self.guard,
+            self.beside,
             sorted(self.files.items()),
             sorted((path, stat) for path, stat in self.images.items()),
             sorted(self.foreign.rules.items()),
@@ -143,13 +153,15 @@ def observe(runner: Runner, files: Files, interest: Interest, sleep: Sleep = tim
     images = {path: files.stat(path) for path in sorted(interest.images)}
     missing = [path for path, found in images.items() if found is None]
     folders = {folder: files.stat(folder) for folder in sorted({folder_of(path) for path in missing})}
+    guards = read_guards(runner, files)
     return Observed(
         domains=domains,
         links=network.links,
         ports=network.ports,
         fdb=network.fdb,
-        guard=nft.read_table(runner),
-        features=nft.probe_features(runner),
+        guard=guards[0] if guards else None,
+        beside=guards[1] if len(guards) > 1 else None,
+        features=read_features(runner, [each.by for each in guards], interest.programs),
         files={path: files.read_text(path) for path in sorted(interest.files)},
         images=images,
         holders=files.holders(interest.images),
@@ -180,12 +192,14 @@ def observe_for(runner: Runner, files: Files, keys: Iterable[str], sleep: Sleep 
         for rest in wanted.get(kind, ())
     )
     network = _until_whole(lambda: links.read_network(runner, files), sleep) if "port" in wanted else None
+    guards = read_guards(runner, files) if "guard" in wanted else ()
     return Observed(
         domains=_until_whole(lambda: _observe_domains(runner, files, uuids), sleep)[0] if of_domains else (),
         links=network.links if network is not None else {},
         ports=network.ports if network is not None else {},
         fdb=network.fdb if network is not None else (),
-        guard=nft.read_table(runner) if "guard" in wanted else None,
+        guard=guards[0] if guards else None,
+        beside=guards[1] if len(guards) > 1 else None,
         features=Features(ibrname=False),
         files={path: files.read_text(path) for path in wanted.get("file", ())},
         images={path: files.stat(path) for path in wanted.get("image", ())},

@@ -21,6 +21,7 @@ from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
 from reconciler.diff import make_plan
 from reconciler.follow import followed
+from reconciler.guard.backend import programs
 from reconciler.journal import Journal
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
@@ -28,6 +29,7 @@ from reconciler.policy import Policy
 from reconciler.reconcile import Dom0, drift_plan, present
 from reconciler.scope import Situation
 from reconciler.status import domu_facts, domu_lines, host_facts, host_lines, line
+from state.guard import try_out
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 from state.source import Reading
@@ -292,12 +294,17 @@ def _repository_checks(where: Target) -> Iterator[tuple[str, bool, str]]:
 def _guard_checks() -> Iterator[tuple[str, bool, str]]:
     if os.geteuid() != 0:
         return
+    runner = HostRunner()
     try:
-        features = probe_features(HostRunner())
+        features = probe_features(runner)
+        tried = dict(try_out(runner, programs("auto")))
     except ReadError as exc:
-        yield "nftables bridge", False, str(exc)
+        yield "guard", False, str(exc)
         return
-    yield "nftables bridge", True, "family bridge works"
+    works = None in tried.values()
+    for by, why in tried.items():
+        said = "its rules load, in a network namespace of their own" if why is None else f"not here: {why}"
+        yield f"guard by {by}", why is None or works, said
     detail = (
         "unknown ports are closed by bridge"
         if features.ibrname

@@ -124,6 +124,12 @@ def remove(loaded: LoadedTable | None, *, variant: Variant = "nft") -> tuple[Ste
     return () if loaded is None else _removal(loaded_layout(loaded), variant)
 
 
+def reload(loaded: LoadedTable, *, variant: Variant = "nft") -> tuple[Step, ...]:
+    """Commands that load again what was loaded, where nothing of it is left; the way to it comes first of all."""
+    there = {name: tuple(_rule_of(line) for line in rules) for name, rules in loaded_layout(loaded).items()}
+    return _between(({},), there, there, variant)
+
+
 def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, ...]:
     """Commands that add one binding to a loaded guard; a later transition sorts it in among the others."""
     ports = wanted_ports(Guard((), (binding,), "drop", _ANY_LOG))

@@ -102,13 +102,13 @@ def script(loaded: LoadedTable | None, guard: Guard, features: Features) -> tupl
     return reload_rules(guard, features) + delta(loaded, guard), "rules"
 
 
-def full(guard: Guard, features: Features) -> str:
-    """A script that loads the complete guard in one transaction, whatever of it is loaded already.
+def full(guard: Guard, features: Features, held: Elements | None = None) -> str:
+    """A script that loads the complete guard in one transaction, whatever of it is loaded already; `held`: with these elements.
 
     Existing elements that the guard does not want are taken away with their sets, so under traffic this is
     for the first load only; later ones are deltas.
     """
-    wanted = elements(guard)
+    wanted = elements(guard) if held is None else held
     return f"{UNLOADED}{_table(guard, features)}" + "".join(
         statement("add", name, wanted[name]) for name in sorted(wanted)
     )

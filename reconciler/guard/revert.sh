@@ -20,13 +20,15 @@ say() {
 }
 
 load() { # what stands between two marks goes to the command of the first
-    grep -a -n -e '^# run ' -e '^# end$' -- "$1" | {
-        command= first=0
+    grep -a -n -e '^# run ' -e '^# try ' -e '^# end$' -- "$1" | {
+        begun= first=0
         while IFS=: read -r line mark; do
-            if [ -n "$command" ]; then
-                head -n "$((line - 1))" -- "$1" | tail -n "+$((first + 1))" | $command || exit 1
-            fi
-            command=${mark#'# run '} first=$line
+            case $begun in '# '*)
+                head -n "$((line - 1))" -- "$1" | tail -n "+$((first + 1))" | ${begun#'# '????} ||
+                    case $begun in '# run '*) exit 1 ;; esac
+                ;;
+            esac
+            begun=$mark first=$line
         done
     }
 }

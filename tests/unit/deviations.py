@@ -21,11 +21,11 @@ from reconciler.scope import Situation
 from schemas.scalars import parse_rate
 from state.desired import DomU
 from state.links import FdbEntry, Link
-from state.nft import LoadedTable
+from state.nft import LoadedTable, Loader
 from state.observed import Domain
 from state.routes import Route
 from state.xenstore import BackendVif
-from tests.unit.worlds import BEFORE, MIB, Words, World, desired, image, reading, settled
+from tests.unit.worlds import BEFORE, MIB, Words, World, desired, image, loaded, reading, settled
 
 
 def situation(words: Words) -> Situation:
@@ -133,6 +133,10 @@ def _guard(world: World, words: Any) -> None:
     if words == "none" or table is None:
         world.guard = None
         return
+    if "by" in words:
+        assert world.wanted is not None
+        table = loaded(world.wanted, words["by"])
+        world.beside = world.guard if "beside" in words else None
     without = {f'"{port}"' for port in words.get("without", ())}
     members = {
         name: frozenset(each for each in found if each.split(" ")[0] not in without)
@@ -141,7 +145,8 @@ def _guard(world: World, words: Any) -> None:
     for name, more in words.get("with", {}).items():
         members[name] = members.get(name, frozenset()) | frozenset(more)
     rules = table.rules.replace("iifname vmap @ports", "accept") if "rules" in words else table.rules
-    world.guard = LoadedTable(members, rules)
+    rules = rules.replace("-j domgit\n", "") if "rules" in words and "by" in words else rules
+    world.guard = LoadedTable(members, rules, table.by)
 
 
 def _strangers(world: World, strangers: Mapping[str, Any]) -> None:
@@ -193,6 +198,10 @@ def _foreign(world: World, rules: Mapping[str, str]) -> None:
     world.foreign |= rules
 
 
+def _works(world: World, backends: list[Loader]) -> None:
+    world.backends = frozenset(backends)
+
+
 _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "files": _files,
     "images": _images,
@@ -206,6 +215,7 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "stale": _stale,
     "free": _free,
     "guard": _guard,
+    "works": _works,
     "strangers": _strangers,
     "foreign": _foreign,
     "xdp": _xdp,

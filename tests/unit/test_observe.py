@@ -162,11 +162,18 @@ def test_a_tool_that_fails_makes_the_whole_reading_fail(argv: tuple[str, ...]) -
         observe(tools, drawer(), Interest())
 
 
-def test_a_kernel_without_the_bridge_family_is_no_host_for_us() -> None:
+def test_a_kernel_without_the_bridge_family_takes_no_rules_of_ours() -> None:
     tools = Tools()
-    tools.errors = {nft.PROBE: "Operation not supported"}
+    tools.errors = {nft.PROBE: "Error: Could not process rule: Operation not supported"}
 
-    with pytest.raises(ReadError, match="no bridge family"):
+    assert nft.probe_features(tools) == nft.Features(ibrname=False, backends=frozenset())
+
+
+def test_a_kernel_that_cannot_be_asked_makes_the_reading_fail() -> None:
+    tools = Tools()
+    tools.errors = {nft.PROBE: "Operation not permitted (you must be root)"}
+
+    with pytest.raises(ReadError, match="not permitted"):
         observe(tools, drawer(), Interest())
 
 

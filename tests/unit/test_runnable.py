@@ -16,6 +16,7 @@ from reconciler.guard_watchdog import script
 STEPS = (
     Step(("tee", "one"), "first line\n# a remark\n\tsecond * line\n\n"),
     Step(("tee", "empty")),
+    Step(("false",), "nobody wants it\n", optional=True),
     Step(("tee", "two"), "\\n $HOME `id` 'x'\n"),
 )
 # The watchdog's own function, by itself.
@@ -24,15 +25,18 @@ LOAD = script()[script().index("load() {") : script().index("\nset -f")]
 WORDS = st.lists(st.from_regex(r"[A-Za-z0-9_./=:-]{1,9}", fullmatch=True), min_size=1, max_size=4)
 LINES = st.lists(
     st.text(st.characters(exclude_characters="\n", exclude_categories=["Cs"]), max_size=12).filter(
-        lambda line: not line.startswith("# run ") and line != "# end"
+        lambda line: not line.startswith(("# run ", "# try ")) and line != "# end"
     ),
     max_size=4,
 )
 
 
-@given(st.lists(st.tuples(WORDS, LINES), max_size=4))
-def test_what_is_written_is_read_back(sections: list[tuple[list[str], list[str]]]) -> None:
-    steps = tuple(Step(tuple(words), "".join(f"{line}\n" for line in lines)) for words, lines in sections)
+@given(st.lists(st.tuples(WORDS, LINES, st.booleans()), max_size=4))
+def test_what_is_written_is_read_back(sections: list[tuple[list[str], list[str], bool]]) -> None:
+    steps = tuple(
+        Step(tuple(words), "".join(f"{line}\n" for line in lines), optional)
+        for words, lines, optional in sections
+    )
 
     assert steps_of(runnable(steps)) == steps
 
@@ -45,6 +49,7 @@ def test_what_is_written_is_read_back(sections: list[tuple[list[str], list[str]]
         Step(("tee", "")),
         Step(("tee", "a\nb")),
         Step(("tee", "a"), "x\n# run tee b\n"),
+        Step(("tee", "a"), "x\n# try tee b\n"),
         Step(("tee", "a"), "x\n# end\ny"),
         Step(("tee", "a"), "# end"),
     ],
@@ -81,7 +86,7 @@ def test_a_shell_gives_each_command_its_own_input(tmp_path: Path, bodies: list[l
 
 
 def test_a_shell_stops_at_the_first_command_that_fails(tmp_path: Path) -> None:
-    steps = (STEPS[0], Step(("false",)), STEPS[2])
+    steps = (STEPS[2], STEPS[0], Step(("false",)), STEPS[3])
 
     assert _run(tmp_path, runnable(steps)) != 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "one"]

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 from reconciler.diff_guard import Held, make_guard
 from reconciler.diff_vif import interface_of
-from reconciler.guard import nftables
+from reconciler.guard import iptables, nftables
+from reconciler.guard.binding import Guard
 from reconciler.guard.nftables_rules import listed
 from reconciler.hotplug import PATH as HOTPLUG
 from reconciler.hotplug import TEMPLATES, diff_templates, script
@@ -30,7 +31,7 @@ from state.facts import LLDP_GROUP
 from state.files import FileStat, folder_of
 from state.foreign import Foreign
 from state.links import FdbEntry, Link, Port
-from state.nft import Features, LoadedTable, normalised_rules
+from state.nft import Features, LoadedTable, Loader, normalised_rules
 from state.observed import Domain, Interest, Observed, StaleStaging
 from state.resolve import resolve
 from state.routes import Route
@@ -38,6 +39,7 @@ from state.source import Reading
 from state.xenstore import BackendVif
 from state.xl import SavedDisk, SavedDomain, SavedVif, SavedVnc
 from tests.unit.fleets import documents, fleet_of
+from tests.unit.netfilter_tables import FakeTables
 
 Words = Mapping[str, Any]
 T = TypeVar("T")
@@ -190,6 +192,9 @@ class World:
     ports: dict[str, Port] = field(default_factory=dict)
     fdb: set[FdbEntry] = field(default_factory=set)
     guard: LoadedTable | None = None
+    beside: LoadedTable | None = None
+    wanted: Guard | None = None  # what the loaded guard was made from
+    backends: frozenset[Loader] = frozenset({"nftables"})
     files: dict[str, str | None] = field(default_factory=dict)
     images: dict[str, FileStat | None] = field(default_factory=dict)
     holders: dict[str, str] = field(default_factory=dict)
@@ -210,7 +215,8 @@ class World:
             ports=dict(self.ports),
             fdb=tuple(sorted(self.fdb)),
             guard=self.guard,
-            features=FEATURES,
+            beside=self.beside,
+            features=replace(FEATURES, backends=self.backends),
             files={path: self.files.get(path) for path in (*seen.files, *self._templates())},
             images={path: self.images.get(path) for path in seen.images},
             holders=dict(self.holders),
@@ -361,7 +367,8 @@ def settled(want: Desired | None) -> World:
         step for domu in alive for change in diff_templates(domu, seen, None) for step in change.steps
     )
     world.files |= {step.path: step.text for step in templates if isinstance(step, WriteFile)}
-    world.guard = loaded(want, world)
+    world.wanted = bound(want, world)
+    world.guard = loaded(world.wanted, "nftables")
     return world
 
 
@@ -376,12 +383,22 @@ def identity(found: FileStat | None) -> str:
     return found.identity
 
 
-def loaded(want: Desired, world: World) -> LoadedTable:
-    """The guard of `want` in the kernel."""
+def bound(want: Desired, world: World) -> Guard:
+    """The guard for all that `want` has there."""
     seen = world.observed(interest(want, None, world.ledger))
     situation = Situation(want, Source(BEFORE), seen, world.ledger)
     domus = [domu for domu in want.domus if domu.state != "absent"]
-    guard = make_guard(situation, domus, Held({}))
+    return make_guard(situation, domus, Held({}))
+
+
+def loaded(guard: Guard, by: Loader) -> LoadedTable:
+    """A guard in the kernel."""
+    if by != "nftables":
+        tables = FakeTables(ibrname=FEATURES.ibrname)
+        tables.apply(iptables.full(guard, ibrname=FEATURES.ibrname))
+        found = tables.loaded()
+        assert found is not None
+        return replace(found, by=by)
     members = {name: each for name, each in nftables.elements(guard).items() if each}
     text = listed(guard, FEATURES)
     return LoadedTable(members, normalised_rules(f"table bridge domgit {{\n{text}}}\n"))

@@ -1,0 +1,102 @@
+"""Our guard as it is loaded, whatever with, and what it could be loaded with. argv and parser side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from itertools import takewhile
+
+from state import iptables_guard, nft
+from state.files import Files
+from state.foreign import parse_tables
+from state.iptables_guard import Variant
+from state.nft import Features, LoadedTable, Loader
+from state.run import NotInstalledError, ReadError, Runner, read
+
+IPTABLES_VERSION = ("iptables", "--version")
+# A network namespace of its own, which is gone with the shell: whatever is loaded there meets no frame.
+SCRATCH = ("unshare", "--net", "sh")
+_LEGACY_TABLES = "/proc/net/ip_tables_names"
+_BY: Mapping[Variant, Loader] = {"nft": "iptables-nft", "legacy": "iptables-legacy"}
+
+
+def read_guards(runner: Runner, files: Files) -> tuple[LoadedTable, ...]:
+    """What is loaded of ours, in either backend: two of them in the middle of a switch from one to the other.
+
+    Raises:
+        ReadError: a tool failed, or what it lists is not whole.
+    """
+    table = nft.read_table(runner)
+    found = (table, _read_iptables(runner, files))
+    return tuple(each for each in found if each is not None)
+
+
+def _read_iptables(runner: Runner, files: Files) -> LoadedTable | None:
+    # Ours is never without its half in ebtables, and to list what is not there would have the kernel make it.
+    if ("bridge", "nat") not in parse_tables(read(runner, nft.LIST_TABLES)):
+        return None
+    if ":domgit" not in read(runner, iptables_guard.EBTABLES_SAVE):
+        return None
+    variant = _variant_loaded(runner, files)
+    loaded = iptables_guard.read_loaded(runner, variant)
+    return None if loaded is None else replace(loaded, by=_BY[variant])
+
+
+def _variant_loaded(runner: Runner, files: Files) -> Variant:
+    """Which of the two kinds of iptables has our rules: the kernel goes through both, and each tool shows its own."""
+    if "raw" in (files.read_text(_LEGACY_TABLES) or "").split():
+        saved = read(runner, iptables_guard.iptables_save("iptables", "legacy"))
+        if ":domgit" in saved:
+            return "legacy"
+    return "nft"
+
+
+def read_features(runner: Runner, loaded: Collection[Loader], programs: Mapping[Loader, str]) -> Features:
+    """What the guard can be loaded with here: with what it is, or with what a program shows to work.
+
+    `programs` load it with each; they are tried in a network namespace of their own, never guessed from a version.
+
+    Raises:
+        ReadError: that cannot be tried.
+    """
+    able = {*loaded}
+    # In the order of preference: what comes behind the first that works is not asked for.
+    wanted = [*takewhile(lambda by: by not in loaded, programs)]
+    for by, why in try_out(runner, {by: programs[by] for by in wanted}):
+        if why is None:
+            able.add(by)
+            break
+    return replace(nft.probe_features(runner), backends=frozenset(able))
+
+
+def try_out(runner: Runner, programs: Mapping[Loader, str]) -> Iterator[tuple[Loader, str | None]]:
+    """For each of the programs that can be of use here, why it fails; of iptables' two kinds the host's own is tried.
+
+    Raises:
+        ReadError: there is no telling.
+    """
+    own = None
+    for by, program in programs.items():
+        if by != "nftables":
+            own = own or read_variant(runner)
+            if own is None or by != _BY[own]:
+                continue
+        completed = runner.run(SCRATCH, stdin=program)
+        if completed.stderr.startswith("unshare: "):
+            raise ReadError(str(completed))
+        yield by, None if completed.rc == 0 else str(completed)
+
+
+def read_variant(runner: Runner) -> Variant | None:
+    """Which kind of iptables this host uses; None where there is none.
+
+    Raises:
+        ReadError: it does not say.
+
+    Source: `iptables v1.8.9 (nf_tables)`, `iptables v1.8.9 (legacy)`; before 1.8 there was one kind, and no word of it.
+    """
+    try:
+        said = read(runner, IPTABLES_VERSION)
+    except NotInstalledError:
+        return None
+    return "nft" if "(nf_tables)" in said else "legacy"
