@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from state import ebtables, ipset, iptables, tc
 from state.files import Files
+from state.iptables_guard import foreign_listing, foreign_text
 from state.listing import lines
 from state.netfilter import Rules, Table, Unread
 from state.nft import LIST_TABLES, TABLE
@@ -32,8 +33,8 @@ class Foreign:
 
 
 def stateless(saved: str) -> str:
-    """The output of iptables-save without what moves by itself; rules and their order stay as they are."""
-    return _MOVING.sub("", saved)
+    """The output of iptables-save without what moves by itself and what is ours; rules and their order stay as they are."""
+    return _MOVING.sub("", foreign_text(saved))
 
 
 def parse_tables(text: str) -> tuple[tuple[str, str], ...]:
@@ -61,10 +62,11 @@ def read_foreign(runner: Runner, files: Files) -> Foreign:
     rules = {}
     tables = parse_tables(read(runner, LIST_TABLES))
     for family, name in tables:
-        rules[f"table {family} {name}"] = _told(runner.run(list_table(family, name)))
+        if text := foreign_listing(_told(runner.run(list_table(family, name)))):
+            rules[f"table {family} {name}"] = text
     rules.update(_saved(runner, files, tables))
     if any("--match-set" in text for text in rules.values()):
-        rules.update(_listed(runner, ipset.SAVE, ipset.stateless))
+        rules.update(_listed(runner, ipset.SAVE, lambda text: ipset.stateless(foreign_text(text))))
     try:
         rules.update(tc.read_filters(runner))
     except NotInstalledError:

@@ -26,6 +26,13 @@ BUILTIN: Mapping[str, str] = {
     "ip6tables raw": "PREROUTING",
 }
 _OURS = re.compile(r"domgit(?:[./-].*)?")
+_SETS = re.compile(r"domgit[46](?:\.spare)?")
+# Blocks of nft's listing: a chain of ours, a rule that leads to one, a table with nothing but hooks that let all pass.
+_LISTED_CHAIN = re.compile(r"\tchain domgit(?:[./-]\S*)? \{\n(?:\t\t.*\n)*\t\}\n\n?")
+_LISTED_WAY = re.compile(r"\t\t.* (?:jump|goto) domgit(?:[./-]\S*)?\n")
+_LISTED_NOTHING = re.compile(
+    r"table \S+ \S+ \{\n(?:\tchain \S+ \{\n\t\ttype .*; policy accept;\n\t\}\n\n?)*\}\n"
+)
 _TO_OURS = re.compile(r"(?:^| )-[jg] domgit(?:[./-]\S*)?$")
 _CHAIN = re.compile(r":(?P<name>\S+) (?P<policy>\S+)(?: \[\d+:\d+\])?")
 _RULE = re.compile(r"-A (?P<chain>\S+)(?: (?P<rule>\S.*))?")
@@ -104,17 +111,45 @@ def normalised(line: str) -> str:
 
 
 def foreign_text(saved: str) -> str:
-    """The output of a save command without what is ours."""
-    kept = []
+    """The output of a save command without what is ours: chains, ways to them, sets.
+
+    A table that was used once is there for good. Whether that was for ours alone nobody can say: one that does nothing is
+    left out, whoever made it.
+    """
+    kept, table = list[str](), list[str]()
     for line in saved.splitlines(keepends=True):
-        chain = _CHAIN.fullmatch(line.rstrip("\n"))
-        rule = _RULE.fullmatch(line.rstrip("\n"))
-        if chain is not None and _OURS.fullmatch(chain["name"]):
+        if _is_ours(line.rstrip("\n")):
             continue
-        if rule is not None and (_OURS.fullmatch(rule["chain"]) or _TO_OURS.search(rule["rule"] or "")):
-            continue
-        kept.append(line)
-    return "".join(kept)
+        table.append(line)
+        if line.startswith("# Completed on "):
+            kept += () if _unused(table) else table
+            table = []
+    return "".join((*kept, *table))
+
+
+def _is_ours(line: str) -> bool:
+    chain, rule, member = _CHAIN.fullmatch(line), _RULE.fullmatch(line), _SET.fullmatch(line)
+    if member is not None:
+        return _SETS.fullmatch(member["name"] or member["set"]) is not None
+    if rule is not None:
+        return bool(_OURS.fullmatch(rule["chain"]) or _TO_OURS.search(rule["rule"] or ""))
+    return chain is not None and _OURS.fullmatch(chain["name"]) is not None
+
+
+def _unused(lines: list[str]) -> bool:
+    """Whether a table does nothing: no rule in it, and only chains of its own that let everything pass."""
+    return not any(
+        line.startswith("-A ") or (line.startswith(":") and line.split()[1] != "ACCEPT") for line in lines
+    )
+
+
+def foreign_listing(listed: str) -> str:
+    """What `nft list table` says of a table of ebtables or iptables, without what is ours; "" where nothing else is in it."""
+    rest = _LISTED_CHAIN.sub("", listed)
+    rest = _LISTED_WAY.sub("", rest)
+    if _LISTED_NOTHING.fullmatch(rest):
+        return ""  # a table that does nothing: see foreign_text
+    return listed if rest == listed else rest.replace("\n\n}", "\n}")
 
 
 def _tables(tool: str, text: str) -> Iterator[tuple[str, list[str]]]:
@@ -168,7 +203,7 @@ def _sets(text: str) -> Layout:
     for line in text.splitlines():
         match = _SET.fullmatch(line)
         name = (match["name"] or match["set"]) if match else line.partition(" ")[2].partition(" ")[0]
-        if not _OURS.fullmatch(name) and not re.fullmatch(r"domgit[46]", name):
+        if not _SETS.fullmatch(name):
             continue
         if match is None:
             raise ReadError(f"ipset save: cannot read the line {line[:120]!r}")

@@ -32,10 +32,14 @@ class Binding:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Bridge:
-    """A managed bridge and its declared uplinks: every other port is a guest's or unknown."""
+    """A managed bridge and its declared uplinks: every other port is a guest's or unknown.
+
+    `mac` is the bridge's own, where that is known: who sends to it sends to dom0, or has dom0 route.
+    """
 
     name: str
     uplinks: tuple[str, ...]
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from reconciler.guard.binding import Address
 from reconciler.guard.grants import Grant, Ports
 from reconciler.guard.xtables import (
     ENTRY,
+    FOR_DOM0,
     JUMP,
     LATE,
     LOG,
@@ -47,7 +48,7 @@ def nat(ports: Ports, settings: Settings) -> Chains:
     """The chains of the table `nat`."""
     chains = {
         "PREROUTING": (JUMP,),
-        **_entry(ports, settings, port_chain),
+        **_entry(ports, settings, port_chain, _for_dom0(settings)),
         # Without an address a guest may report the groups it is in, look for routers and for whoever has its address.
         _UNSPECIFIED: tuple(
             f"-p IPv6{group} --ip6-proto ipv6-icmp --ip6-icmp-type {kind} {ALLOW}"
@@ -81,7 +82,7 @@ def filter_(ports: Ports, settings: Settings) -> Chains:
     """The chains of the table `filter`: no guest sends anything to a MAC that 802.1D reserves."""
     return {
         "INPUT": (f"{_RESERVED_GROUPS} {JUMP}",),
-        **_entry(ports, settings, lambda port: refusal("type", ports.grants[port].mode)),
+        **_entry(ports, settings, lambda port: refusal("type", ports.grants[port].mode), ()),
         **_refusals(settings, ("type",)),
     }
 
@@ -152,7 +153,15 @@ def _arp(grant: Grant) -> Iterator[str]:
         yield line("Request", f"--arp-ip-src 0.0.0.0 --arp-ip-dst {_written(each)}")
 
 
-def _entry(ports: Ports, settings: Settings, leaf: Callable[[str], str]) -> Chains:
+def _for_dom0(settings: Settings) -> tuple[str, ...]:
+    """The rules that note what is for dom0: iptables cannot see a frame's destination."""
+    note = f"-j mark --mark-or {FOR_DOM0:#x} --mark-target CONTINUE"
+    return tuple(f"-p {kind} -d {mac} {note}" for mac in settings.macs for kind in ("IPv4", "IPv6"))
+
+
+def _entry(ports: Ports, settings: Settings, leaf: Callable[[str], str], noted: tuple[str, ...]) -> Chains:
+    """The chains that lead to the ports'; `noted`: what is noted of frames that may go on."""
+
     def chain_of(port: str) -> str:
         if port in ports.shut:
             return refusal("type", "enforce")
@@ -169,6 +178,7 @@ def _entry(ports: Ports, settings: Settings, leaf: Callable[[str], str]) -> Chai
             f"{_CLEAN} CONTINUE",
             *first,
             f"-j {LATE}",
+            *noted,
             f"{ALLOWED} {_CLEAN} RETURN",
             *unknown,
         ),

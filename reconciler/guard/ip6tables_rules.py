@@ -61,7 +61,7 @@ def raw(ports: Ports, settings: Settings) -> Chains:
         f"-p ipv6-icmp {_NOTHING} -j {_ICMP}",
     )
     chains = {
-        **base(ports, classes, SET6),
+        **base(ports, settings, classes, SET6),
         _HEADERS: tuple(f"{match} {Kind.HIDDEN.note}" for match in _hiding()),
         _ICMP: tuple(_messages()),
         **refusals(settings, _REASONS, (_CLEAN,)),

@@ -12,6 +12,7 @@ from reconciler.guard.binding import LogLimit
 from reconciler.guard.grants import Grant, Ports
 from reconciler.guard.xtables import (
     ENTRY,
+    FOR_DOM0,
     JUMP,
     LATE,
     LOG,
@@ -27,7 +28,7 @@ from reconciler.guard.xtables import (
     ways,
 )
 
-BRIDGE, UPLINK, PASS = "domgit.bridge", "domgit.uplink", "domgit.pass"
+BRIDGE, UPLINK, PASS, OWN = "domgit.bridge", "domgit.uplink", "domgit.pass", "domgit.own"
 SET4, SET6 = "domgit4", "domgit6"
 _REASONS = ("v4", "dhcp", "router")
 _PLAIN, _WARNING = re.compile(r"[A-Za-z0-9_-]*"), 4
@@ -43,7 +44,7 @@ _DISCOVER = "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dpor
 
 def raw(ports: Ports, settings: Settings) -> Chains:
     """The chains of iptables' table `raw`."""
-    chains = {**base(ports, (), SET4), **refusals(settings, _REASONS)}
+    chains = {**base(ports, settings, (), SET4), **refusals(settings, _REASONS)}
     for port, grant in ports.grants.items():
         chains.update(port_chains(port, grant))
     return chains
@@ -80,7 +81,7 @@ def inner_mac(mac: str) -> tuple[int, int]:
     return number >> 16, number & 0xFFFF
 
 
-def base(ports: Ports, classes: tuple[str, ...], guests: str) -> Chains:
+def base(ports: Ports, settings: Settings, classes: tuple[str, ...], guests: str) -> Chains:
     """The chains that lead to the ports'; `classes`: what is found out about a packet before, `guests`: the set of all addresses.
 
     Frames without a port are those to dom0 itself when the bridge does not hand frames over: they came past ebtables.
@@ -96,7 +97,7 @@ def base(ports: Ports, classes: tuple[str, ...], guests: str) -> Chains:
         "PREROUTING": (JUMP,),
         ENTRY: tuple(f"-i {bridge} -g {BRIDGE}" for bridge in ports.bridges),
         BRIDGE: (
-            "-m physdev ! --physdev-is-in -j RETURN",
+            f"-m physdev ! --physdev-is-in -g {OWN}",
             *(late_rule(uplink, UPLINK) for uplink in ports.uplinks),
             *classes,
             *first,
@@ -105,7 +106,8 @@ def base(ports: Ports, classes: tuple[str, ...], guests: str) -> Chains:
         **dict(deeper),
         LATE: (*late, f"-g {UNKNOWN}"),
         RESERVE: (JUMP,),
-        UPLINK: (f"-m set --match-set {guests} dst -j CT --notrack",),
+        OWN: (f"-j MARK --set-xmark 0x0/{FOR_DOM0:#x}",),
+        UPLINK: (f"-m set --match-set {guests} dst -j CT --notrack",) if settings.macs else (),
     }
 
 
@@ -117,18 +119,24 @@ def late_rule(port: str, chain: str) -> str:
 def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...] = ()) -> Chains:
     """The chains at which every packet's way ends; `clean`: what is taken off one that passes.
 
-    What dom0 itself receives stays tracked, for its own rules may ask; what only passes takes no entry.
+    What dom0 itself receives or routes stays tracked, for its own rules may ask. What only passes takes no entry, as
+    far as it is known what dom0 does not get.
     """
     log = settings.log
     chains: dict[str, tuple[str, ...]] = {
         LOG: (f"-m limit {limit_match(log)} -j LOG{_log_options(log)}",),
         UNKNOWN: (f"-j {LOG}", "-j DROP") if settings.unknown_dropped else (),
-        PASS: (*clean, "-m addrtype --dst-type LOCAL -j RETURN", "-j CT --notrack"),
+        PASS: (*clean, *(_untracked() if settings.macs else ())),
     }
     for reason in reasons:
         chains[refusal(reason, "enforce")] = (f"-j {LOG}", "-j DROP")
         chains[refusal(reason, "audit")] = (f"-j {LOG}", f"-g {PASS}")
     return chains
+
+
+def _untracked() -> tuple[str, ...]:
+    own = f"-m mark --mark {FOR_DOM0:#x}/{FOR_DOM0:#x}"
+    return f"{own} -g {OWN}", "-m addrtype --dst-type LOCAL -j RETURN", "-j CT --notrack"
 
 
 def _log_options(log: LogLimit) -> str:

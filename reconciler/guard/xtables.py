@@ -17,6 +17,8 @@ Chains = Mapping[str, tuple[str, ...]]
 # `domgit` and `.` are what everybody shares, `/` is a port's own, `-` the way to ports with such a beginning.
 ENTRY, LATE, UNKNOWN, LOG = "domgit", "domgit.late", "domgit.unknown", "domgit.log"
 JUMP = f"-j {ENTRY}"
+# The bit of a mark by which ebtables tells iptables that a packet is for dom0 itself, or for dom0 to route.
+FOR_DOM0 = 0x08000000
 # The entry for as long as the jump to it is put first anew: see iptables.full.
 RESERVE = "domgit.reserve"
 # A table's prefix has room for no more (xt_LOG(8) takes 29 bytes, ebtables 30).
@@ -27,17 +29,19 @@ _LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What of a guard is the same for all ports."""
+    """What of a guard is the same for all ports. `macs`: of the bridges; none where one is not known."""
 
     unknown_dropped: bool
     log: LogLimit
     alone: bool
     ibrname: bool
+    macs: tuple[str, ...]
 
 
 def settings_of(guard: Guard, *, ibrname: bool) -> Settings:
     """The settings of a guard; `ibrname`: this kernel's bridge family can match the bridge that a frame is on."""
-    return Settings(guard.unknown_vifs == "drop", guard.log, guard.alone, ibrname)
+    macs = tuple(sorted({bridge.mac for bridge in guard.bridges}))
+    return Settings(guard.unknown_vifs == "drop", guard.log, guard.alone, ibrname, () if "" in macs else macs)
 
 
 def port_chain(port: str, part: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from reconciler.guard import iptables, nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from reconciler.guard.grants import wanted_ports
-from state.iptables_guard import Layout, foreign_text, loaded_layout, parse
+from state.iptables_guard import Layout, foreign_listing, foreign_text, loaded_layout, parse
 from state.run import ReadError
 from tests.unit.netfilter_tables import FakeTables
 
@@ -39,8 +40,8 @@ BINDINGS = st.builds(
     st.booleans(),
 )
 GUARDS = st.builds(
-    lambda bindings, uplinks, unknown, closed: Guard(
-        (Bridge("xenbr0", tuple(sorted(uplinks))),),
+    lambda bindings, uplinks, unknown, closed, mac: Guard(
+        (Bridge("xenbr0", tuple(sorted(uplinks)), mac),),
         tuple(sorted(bindings)),
         unknown,
         LOG,
@@ -50,10 +51,11 @@ GUARDS = st.builds(
     st.sets(st.sampled_from(("eth0", "eth1")), max_size=2),
     st.sampled_from(("report", "drop")),
     st.sets(st.sampled_from(("extra0", "odd+", "vm3")), max_size=2),
+    st.sampled_from(("", "00:00:5e:00:53:02")),
 )
 VM1 = Binding("vm1", MACS[0], (POOL[0], POOL[5]), "uuid-of-vm1", 0)
 VM10 = Binding("vm10", MACS[1], (POOL[1], POOL[2], POOL[7]), "uuid-of-vm10", 0)
-GUARD = Guard((Bridge("xenbr0", ("eth0",)),), (VM1, VM10), "drop", LOG)
+GUARD = Guard((Bridge("xenbr0", ("eth0",), "00:00:5e:00:53:02"),), (VM1, VM10), "drop", LOG)
 Allowed = tuple[str, str, IPv4Address | IPv6Address]
 # What every address of the pool stands for, the ends of prefixes and their neighbours.
 ADDRESSES = sorted(
@@ -172,7 +174,7 @@ def test_one_change_leads_from_any_guard_to_any_other_and_rests_there(before: Gu
     assert host.loaded() == fresh.loaded()
     assert iptables.transition(host.loaded(), after) == ((), "")
     assert (kind == "") == (steps == ())
-    if before.unknown_vifs == after.unknown_vifs:
+    if (before.unknown_vifs, before.bridges[0].mac) == (after.unknown_vifs, after.bridges[0].mac):
         assert kind in {"", "elements"}
 
 
@@ -243,10 +245,40 @@ def test_removing_it_leaves_what_was_there_before_byte_for_byte(guard: Guard) ->
 
 def test_of_what_the_tools_save_nothing_of_ours_is_taken_for_somebody_elses() -> None:
     bare, guarded = tables().texts(), tables(GUARD).texts()
+    # A table that does nothing may have been made for ours alone.
+    unused = re.compile(r"# Generated.*\n\*\w+\n(?::.*\n)+(?:COMMIT\n)?# Completed.*\n")
 
-    assert {tool: foreign_text(text) for tool, text in guarded.items() if tool != "ipset"} == {
-        tool: text for tool, text in bare.items() if tool != "ipset"
-    }
+    for tool, text in guarded.items():
+        assert foreign_text(text) == foreign_text(bare[tool]) == unused.sub("", bare[tool])
+
+
+def test_of_what_nft_lists_nothing_of_ours_is_taken_for_somebody_elses() -> None:
+    listed = """table bridge nat {
+	chain domgit/vm1 {
+		ether saddr != 00:00:5e:00:53:0a counter packets 0 bytes 0 jump domgit.drop.mac
+	}
+
+	chain PREROUTING {
+		type filter hook prerouting priority dstnat; policy accept;
+		counter packets 0 bytes 0 jump domgit
+%s	}
+
+	chain mine {
+		iifname "domgit" counter packets 0 bytes 0 drop
+	}
+}
+"""
+    mine = '\t\tiifname "tap7" counter packets 0 bytes 0 jump mine\n'
+
+    assert foreign_listing(listed % mine) == (
+        f"table bridge nat {{\n\tchain PREROUTING {{\n"
+        f"\t\ttype filter hook prerouting priority dstnat; policy accept;\n{mine}\t}}\n\n"
+        '\tchain mine {\n\t\tiifname "domgit" counter packets 0 bytes 0 drop\n\t}\n}\n'
+    )
+    # A table that was made for ours alone is none of somebody else's.
+    ours = listed % ""
+    assert foreign_listing(f"{ours[: ours.index('	chain mine')]}}}\n") == ""
+    assert foreign_listing(ours.replace("domgit/vm1", "other").replace("jump domgit", "jump other")) != ""
 
 
 # What somebody else may do to our rules: (tool, table, chain, place of the rule, the rule; none takes one away).
@@ -262,7 +294,7 @@ MEDDLING = {
     "takes the drop away": ("ebtables", "nat", "domgit.drop.mac", 1, ""),
     "takes the log away": ("iptables", "raw", "domgit.log", 0, ""),
     "takes a way to a port away": ("iptables", "raw", "domgit-vm1", 0, ""),
-    "tracks connections": ("iptables", "raw", "domgit.pass", 1, ""),
+    "tracks connections": ("iptables", "raw", "domgit.pass", 2, ""),
 }  # fmt: skip
 
 
