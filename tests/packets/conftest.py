@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
 
 from state.nft import Features, probe_features
+from tests.packets.backends import BACKENDS, IPTABLES, Backend, Iptables, forget
 from tests.packets.foreign_bench import clear, forget_quickly
 from tests.packets.lab import Lab, has_br_netfilter
 from tests.packets.wire import Wire
@@ -44,6 +46,33 @@ def bridged_lab(request: pytest.FixtureRequest, lab: Lab) -> Lab:
             pytest.skip("this kernel has no br_netfilter")
         lab.filter_by_iptables(enabled=True)
     return lab
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+def backend(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Backend]:
+    """Each backend of the guard, with frames passing iptables where it needs that."""
+    chosen: Backend = request.param
+    yield from _ready(chosen, lab)
+
+
+@pytest.fixture(params=IPTABLES, ids=lambda backend: backend.name)
+def iptables(request: pytest.FixtureRequest, lab: Lab) -> Iterator[Iptables]:
+    """Each variant of iptables, with frames passing it."""
+    chosen: Iptables = request.param
+    yield from _ready(chosen, lab)
+
+
+_Chosen = TypeVar("_Chosen", bound=Backend)
+
+
+def _ready(chosen: _Chosen, lab: Lab) -> Iterator[_Chosen]:
+    if chosen.needs_br_netfilter:
+        if not has_br_netfilter():
+            pytest.skip("this kernel has no br_netfilter")
+        lab.filter_by_iptables(enabled=True)
+    yield chosen
+    if chosen.needs_br_netfilter:
+        forget(lab)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,390 @@
+"""The iptables backend on the wire: what each half sees, each command of a change, rules of others, connection tracking."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from reconciler.guard import iptables as backend_iptables
+from reconciler.guard.binding import Guard
+from state.files import Files
+from state.foreign import read_foreign
+from tests.packets import frames as f
+from tests.packets.backends import Iptables, run
+from tests.packets.cases import CASES, LEGAL, STRANGER, udp4, udp6
+from tests.packets.foreign_bench import Inside
+from tests.packets.lab import Lab
+from tests.packets.parties import (
+    A4_SECOND,
+    A_BINDING,
+    A_NET4,
+    B_BINDING,
+    B_NET4,
+    BRIDGE,
+    DOM0,
+    GATEWAY,
+    GUARD,
+    LOG,
+    UPLINK,
+    A,
+    B,
+    Party,
+    binding,
+    guard,
+)
+from tests.packets.test_frames import complaint
+
+pytestmark = pytest.mark.netns
+
+# What ebtables cannot see, and passes therefore when br_netfilter hands nothing over: fields inside of DHCP and IGMP, what
+# neighbour messages say, and what fragments hide. No address of another and no MAC is among them.
+ONLY_IPTABLES_SEES = {
+    "the hardware address inside of DHCP": (
+        "dhcp discover for B's hardware address",
+        "dhcp request for B's hardware address from the own address",
+        "dhcp discover without a hardware address",
+        "dhcp discover from another port for B's hardware address",
+        "dhcp request as of a relay for B's hardware address",
+        "a first fragment of a dhcp request, the own hardware address behind its end",
+    ),
+    "a type of IGMP that ebtables has no name for": ("igmp multicast router advertisement",),
+    "targets, options and lengths of neighbour messages": (
+        "neighbor: advertises the gateway",
+        "neighbor: advertises the gateway to B",
+        "neighbor: advertises the gateway to dom0",
+        "neighbor: advertises B without option",
+        "neighbor: advertises B's prefix",
+        "neighbor: advertises the own address at a stranger's MAC",
+        "neighbor: advertises with a second option",
+        "neighbor: advertises with a foreign option first",
+        "neighbor: advertises with a source option",
+        "neighbor: advertises the gateway behind hop-by-hop options",
+        "neighbor: advertises the gateway behind destination options",
+        "neighbor: solicits with B's MAC",
+        "neighbor: solicits with two options",
+        "neighbor: solicits with a target option",
+        "neighbor: detects a duplicate of the gateway",
+        "neighbor: detects a duplicate of B, with nonce",
+        "neighbor: detects a duplicate with a MAC",
+        "neighbor: router solicitation with B's MAC",
+        "neighbor: router solicitation without address, with a MAC",
+        "neighbor: advertises the gateway from the own prefix",
+        "neighbor: advertises an address in the own prefix at a stranger's MAC",
+        "neighbor: solicits with B's MAC from the own prefix",
+        "neighbor: router solicitation with B's MAC from the own prefix",
+        "neighbor: detects a duplicate in the own prefix with a MAC",
+        "neighbor: advertises the gateway in a first fragment",
+        "neighbor: solicits in a first fragment",
+        "neighbor: solicits routers in a first fragment",
+        "neighbor: advertises the gateway behind destination options, the own address behind its end",
+    ),
+    "a router's message that begins in one fragment and goes on in another": tuple(
+        f"router advertisement: in the {which} fragment behind {what}"
+        for what in (
+            "hop-by-hop options",
+            "destination options",
+            "routing",
+            "a fragment header",
+            "an authentication header",
+        )
+        for which in ("first", "second")
+    ),
+}
+
+
+def test_without_br_netfilter_exactly_what_ebtables_cannot_see_passes(lab: Lab, iptables: Iptables) -> None:
+    lab.filter_by_iptables(enabled=False)
+    iptables.load(lab, GUARD)
+
+    wrong = {
+        case.name: found for case in CASES if (found := complaint(case, lab.send(case.frame, case.sender)))
+    }
+
+    assert sorted(wrong) == sorted(name for names in ONLY_IPTABLES_SEES.values() for name in names), wrong
+
+
+def test_without_ebtables_no_address_of_ip_is_forged_all_the_same(lab: Lab, iptables: Iptables) -> None:
+    iptables.load(lab, GUARD)
+    lab.dom0.must("ebtables-nft", "-t", "nat", "-F")
+
+    for source in (B.v4, GATEWAY.v4, DOM0.v4):
+        assert lab.send(udp4(source, B if source != B.v4 else GATEWAY)).nothing
+    for source in (B.v6, GATEWAY.v6, DOM0.v6):
+        assert lab.send(udp6(source, B if source != B.v6 else GATEWAY)).nothing
+    assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
+
+
+def from_port(party: Party, source: str) -> bytes:
+    """A datagram to the gateway with a party's own MAC and any source."""
+    return f.ethernet(GATEWAY.mac, party.mac, f.IPV4, udp4(source, GATEWAY)[14:])
+
+
+# Where addresses go: from what, to what.
+CHANGES = {
+    "an address is added": (guard(binding(A), B_BINDING), guard(binding(A, A4_SECOND), B_BINDING)),
+    "an address is taken away": (guard(binding(A, A4_SECOND), B_BINDING), guard(binding(A), B_BINDING)),
+    "two swap their addresses": (
+        guard(binding(A, A4_SECOND, A_NET4), binding(B, B_NET4)),
+        guard(binding(A, B_NET4), binding(B, A4_SECOND, A_NET4)),
+    ),
+    "one becomes audited": (GUARD, guard(replace(A_BINDING, mode="audit"), B_BINDING)),
+    "one is audited no more": (guard(replace(A_BINDING, mode="audit"), B_BINDING), GUARD),
+    "one goes": (GUARD, guard(B_BINDING, unknown_vifs="drop", closed=(A.port,))),
+    "one comes": (guard(B_BINDING, unknown_vifs="drop", closed=(A.port,)), GUARD),
+    "one gets another MAC": (
+        guard(binding(replace(A, mac="00:00:5e:00:53:1a")), B_BINDING),
+        guard(binding(A), B_BINDING),
+    ),
+}
+SOURCES = (A.v4, A4_SECOND, "198.51.100.17", "198.51.100.33", B.v4, GATEWAY.v4)
+
+
+def passing(lab: Lab) -> set[tuple[str, str]]:
+    """(port, source) of all datagrams that reach the gateway."""
+    return {
+        (party.port, source)
+        for party in (A, B)
+        for source in SOURCES
+        if UPLINK in lab.send(from_port(party, source), party).where
+    }
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_behind_each_command_of_a_change_only_what_both_guards_allow_passes(
+    lab: Lab, iptables: Iptables, change: str
+) -> None:
+    before, after = CHANGES[change]
+    iptables.load(lab, after)
+    new = passing(lab)
+    iptables.change(lab, before)
+    old = passing(lab)
+    kept = (
+        {each for each in old & new if each[0] == B.port} if change != "two swap their addresses" else set()
+    )
+    assert iptables.finished(lab, before)
+
+    for step in iptables.steps(lab, after):
+        run(lab, [step])
+        now = passing(lab)
+        assert now <= old & new or now in (old, new), step.stdin
+        assert kept <= now, step.stdin
+
+    assert passing(lab) == new
+    assert iptables.finished(lab, after)
+
+
+@pytest.mark.parametrize("made", range(6))
+def test_a_change_is_taken_back_wherever_it_was_interrupted(lab: Lab, iptables: Iptables, made: int) -> None:
+    before, after = CHANGES["two swap their addresses"]
+    iptables.load(lab, before)
+    loaded = iptables.loaded(lab)
+    run(lab, iptables.steps(lab, after)[:made])
+
+    run(lab, backend_iptables.undo(loaded, after, variant=iptables.variant))
+    run(lab, backend_iptables.undo(loaded, after, variant=iptables.variant))
+
+    assert iptables.loaded(lab) == loaded
+    assert (A.port, A4_SECOND) in passing(lab)
+
+
+FOREIGN = {
+    "ebtables-nft-restore": "*nat\n:mine RETURN\n-A mine -s 00:00:5e:00:53:99 -j DROP\n-A PREROUTING -j mine\nCOMMIT\n",
+    "iptables": "*raw\n:mine - [0:0]\n-A mine -s 203.0.113.77/32 -j DROP\n-A PREROUTING -j mine\nCOMMIT\n",
+    "ip6tables": "*raw\n:mine - [0:0]\n-A mine -s 2001:db8:77::/48 -j DROP\n-A PREROUTING -j mine\nCOMMIT\n",
+}
+
+
+# Counters move with traffic, comments hold the time; which members of a set come first is the kernel's business.
+MOVING = re.compile(r"^#.*\n| \[\d+:\d+\]| initval \S+", re.MULTILINE)
+# A table that was used once is there for good, and empty.
+UNUSED = re.compile(r"^\*\w+\n(?::\w+ ACCEPT\n)+(?:COMMIT\n|(?=\*)|\Z)", re.MULTILINE)
+
+
+def saved(lab: Lab, iptables: Iptables) -> str:
+    """Everything that any tool has, but for what moves by itself."""
+    rules = [
+        lab.dom0.must(*argv)
+        for argv in (
+            ("ebtables-nft-save",),
+            *((f"{tool}-{iptables.variant}-save", "-t", "raw") for tool in ("iptables", "ip6tables")),
+        )
+    ]
+    sets = sorted(MOVING.sub("", lab.dom0.must("ipset", "save")).splitlines())
+    return UNUSED.sub("", MOVING.sub("", "".join(rules))) + "\n".join(sets)
+
+
+def test_rules_of_others_stay_as_they_are_and_all_of_ours_goes(lab: Lab, iptables: Iptables) -> None:
+    for tool, text in FOREIGN.items():
+        argv = [tool] if "-" in tool else [f"{tool}-{iptables.variant}-restore"]
+        lab.dom0.must(*argv, "--noflush", stdin=text)
+    before = saved(lab, iptables)
+    iptables.load(lab, GUARD)
+    iptables.change(lab, guard(binding(A)))
+
+    run(lab, backend_iptables.remove(iptables.loaded(lab), variant=iptables.variant))
+
+    assert saved(lab, iptables) == before
+    assert iptables.loaded(lab) is None
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside rules of others"])
+def test_nothing_of_ours_is_taken_for_rules_of_others(lab: Lab, iptables: Iptables, *, others: bool) -> None:
+    for tool, text in FOREIGN.items() if others else ():
+        lab.dom0.must(
+            *([tool] if "-" in tool else [f"{tool}-{iptables.variant}-restore"]), "--noflush", stdin=text
+        )
+    files: Files = Inside(lab)  # type: ignore[assignment]  # nothing but texts is read of it
+    before = read_foreign(lab.dom0, files)
+
+    iptables.load(lab, GUARD)
+
+    assert read_foreign(lab.dom0, files) == before
+    assert bool(before.rules) == others
+
+
+def test_loading_it_twice_changes_nothing_and_our_jump_comes_first(lab: Lab, iptables: Iptables) -> None:
+    iptables.load(lab, GUARD)
+    once = saved(lab, iptables)
+
+    iptables.load(lab, GUARD)
+    assert saved(lab, iptables) == once
+
+    lab.dom0.must("ebtables-nft", "-t", "nat", "-I", "PREROUTING", "-j", "ACCEPT")
+    assert not iptables.finished(lab, GUARD)
+    assert UPLINK in lab.send(udp4(A.v4, GATEWAY, hardware=STRANGER)).where
+    assert lab.send(udp4(B.v4, GATEWAY, hardware=B.mac)).nothing
+    iptables.change(lab, GUARD)
+    assert iptables.finished(lab, GUARD)
+    assert lab.send(udp4(A.v4, GATEWAY, hardware=STRANGER)).nothing
+
+
+def test_a_port_without_a_name_of_its_own_is_bound_by_the_script_alone_and_sorted_in_later(
+    lab: Lab, iptables: Iptables
+) -> None:
+    iptables.load(lab, guard(B_BINDING, unknown_vifs="drop", closed=("extra0",)))
+    template = replace(A_BINDING, interface="@PORT@")
+    steps = backend_iptables.binding_steps(template, variant=iptables.variant)
+
+    run(lab, (replace(step, stdin=step.stdin.replace("@PORT@", A.port)) for step in steps))
+
+    wanted = guard(A_BINDING, B_BINDING, unknown_vifs="drop", closed=("extra0",))
+    loaded = iptables.loaded(lab)
+    assert loaded is not None
+    for _ in range(2):
+        wrong = [found for case in CASES if (found := complaint(case, lab.send(case.frame, case.sender)))]
+        assert wrong == [], "\n".join(wrong)
+        iptables.change(lab, wanted)
+    again = iptables.loaded(lab)
+    assert again is not None
+    assert again.elements == loaded.elements
+    assert iptables.finished(lab, wanted)
+
+
+@pytest.mark.parametrize("level", ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"])
+@pytest.mark.parametrize(
+    ("prefix", "count", "per"),
+    [
+        ("Dropped by firewall: ", 15, "minute"),
+        ("", 60, "minute"),
+        ("x" * 60, 7, "hour"),
+        ("a-b_(c)", 24, "hour"),
+    ],
+)
+def test_rules_read_back_as_ours_however_drops_are_logged(
+    lab: Lab, iptables: Iptables, level: str, prefix: str, count: int, per: str
+) -> None:
+    log = replace(LOG, level=level, prefix=prefix, count=count, per=per)  # type: ignore[arg-type]  # of the parameters
+    wanted: Guard = replace(GUARD, log=log)
+
+    iptables.load(lab, wanted)
+
+    assert iptables.finished(lab, wanted)
+
+
+def test_drops_are_counted_by_port_and_reason(lab: Lab, iptables: Iptables) -> None:
+    iptables.load(lab, GUARD)
+    lab.send(udp4(B.v4, GATEWAY))
+    lab.send(udp4(A.v4, GATEWAY, hardware=STRANGER))
+    lab.send(udp4(A.v4, GATEWAY, hardware=STRANGER))
+
+    listed = lab.dom0.must("ebtables-nft", "-t", "nat", "-L", f"domgit/{A.port}", "--Lc")
+    listed4 = lab.dom0.must("ebtables-nft", "-t", "nat", "-L", f"domgit/{A.port}/4", "--Lc")
+
+    assert "-j domgit.drop.mac , pcnt = 2 " in listed
+    assert "-j domgit.drop.v4 , pcnt = 1 " in listed4
+
+
+TRACKING = "*filter\n:domgit_test - [0:0]\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT\nCOMMIT\n"
+
+
+ROUTES = f"route add 203.0.113.51 via {GATEWAY.v4}\nroute add 2001:db8:51::1 via {GATEWAY.v6}\n"
+
+
+def test_what_only_passes_takes_no_entry_of_connection_tracking_and_what_dom0_gets_does(
+    lab: Lab, iptables: Iptables
+) -> None:
+    for tool in ("iptables", "ip6tables"):
+        lab.dom0.must(f"{tool}-{iptables.variant}-restore", "--noflush", stdin=TRACKING)
+    outside = f.ipv4("203.0.113.50", A.v4, f.UDP, f.udp("203.0.113.50", A.v4, (53, 5000), b"answer"))
+    inwards = f.ethernet(A.mac, GATEWAY.mac, f.IPV4, outside)
+    routed = f.ipv4(A.v4, "203.0.113.51", f.UDP, f.udp(A.v4, "203.0.113.51", (53, 5000), b"question"))
+    routed6 = f.ipv6(A.v6, "2001:db8:51::1", f.UDP, f.udp(A.v6, "2001:db8:51::1", (53, 5000), b"question"))
+
+    def talk() -> str:
+        lab.dom0.must("conntrack", "-F")
+        for frame in (
+            udp4(A.v4, GATEWAY),
+            udp4(A.v4, B),
+            udp6(A.v6, B),
+            udp4(A.v4, DOM0),
+            udp6(A.v6, DOM0),
+            f.ethernet(DOM0.mac, A.mac, f.IPV4, routed),
+            f.ethernet(DOM0.mac, A.mac, f.IPV6, routed6),
+        ):
+            lab.send(frame)
+        lab.send(inwards, GATEWAY)
+        return lab.dom0.must("conntrack", "-L") + lab.dom0.must("conntrack", "-L", "-f", "ipv6")
+
+    passing_by = (
+        f"src={A.v4} dst={GATEWAY.v4}",
+        f"src={A.v4} dst={B.v4}",
+        f"src={A.v6} dst={B.v6}",
+        f"src=203.0.113.50 dst={A.v4}",
+    )
+    for_dom0 = (
+        f"src={A.v4} dst={DOM0.v4}",
+        f"src={A.v6} dst={DOM0.v6}",
+        f"src={A.v4} dst=203.0.113.51",
+        f"src={A.v6} dst=2001:db8:51::1",
+    )
+    # dom0 routes: what it cannot tell from what only passes would lose its translation.
+    lab.dom0.sysctl({"ipv4/conf/all/forwarding": 1, "ipv6/conf/all/forwarding": 1})
+    lab.dom0.must("ip", "-batch", "-", stdin=ROUTES)
+    try:
+        without = talk()
+        iptables.load(lab, replace(GUARD, bridges=(replace(GUARD.bridges[0], mac=DOM0.mac),)))
+        found = talk()
+        lab.filter_by_iptables(enabled=False)
+        not_handed_over = talk()
+    finally:
+        lab.dom0.must("ip", "-batch", "-", stdin=ROUTES.replace("add", "del"))
+        lab.dom0.sysctl({"ipv4/conf/all/forwarding": 0, "ipv6/conf/all/forwarding": 0})
+
+    # Without the guard each of them has an entry: the test would see it.
+    assert [each for each in (*passing_by, *for_dom0) if each not in without] == []
+    assert [each for each in (*passing_by, *for_dom0) if each in found] == [*for_dom0]
+    assert [each for each in (*passing_by, *for_dom0) if each in not_handed_over] == [*for_dom0]
+
+
+def test_no_bit_of_a_mark_is_left_on_what_a_guest_sends(lab: Lab, iptables: Iptables) -> None:
+    for tool in ("iptables", "ip6tables"):
+        text = f"*mangle\n-A PREROUTING -i {BRIDGE} -m mark ! --mark 0x0 -j DROP\nCOMMIT\n"
+        lab.dom0.must(f"{tool}-{iptables.variant}-restore", "--noflush", stdin=text)
+    iptables.load(lab, replace(GUARD, bridges=(replace(GUARD.bridges[0], mac=DOM0.mac),)))
+
+    for enabled in (True, False):
+        lab.filter_by_iptables(enabled=enabled)
+        wrong = [found for case in LEGAL if (found := complaint(case, lab.send(case.frame, case.sender)))]
+        assert wrong == [], "\n".join(wrong)
