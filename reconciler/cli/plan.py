@@ -12,7 +12,7 @@ from reconciler.cli.machine import dom0, read, told
 from reconciler.cli.options import Target, branch_of, target_options
 from reconciler.cli.output import Failed, say
 from reconciler.diff_guard import specified_guard
-from reconciler.guard.render import steps
+from reconciler.guard.render import Backend, steps
 from reconciler.plan_document import Document, plan_document
 from reconciler.plan_text import plan_html, plan_markdown, plan_text
 from reconciler.policy import Policy
@@ -71,19 +71,25 @@ def render_command() -> None:
 
 @render_command.command("guard")
 @target_options
-@click.option("--backend", type=click.Choice(["auto", "nftables"]), default="auto", show_default=True)
+@click.option(
+    "--backend",
+    type=click.Choice(["auto", "nftables", "iptables"]),
+    help="Default: what the host's specification says. auto: nftables.",
+)
 @click.option("--json", "as_json", is_flag=True, help="The steps as JSON.")
-def render_guard(where: Target, backend: str, as_json: bool) -> None:
+def render_guard(where: Target, backend: str | None, as_json: bool) -> None:
     """Print the complete guard of a host, halted domUs included."""
     reading = read(where)
     desired = _desired(reading)
     for name in desired.held:
         say(f"domgit: domu.{name} is left out: {_errors_of(name, where, reading)}", err=True)
-    found = steps(specified_guard(desired.host, desired.domus))
+    named = backend or desired.host.guard_backend
+    chosen: Backend = "iptables" if named == "iptables" else "nftables"
+    found = steps(specified_guard(desired.host, desired.domus), chosen)
     if as_json:
         document = {
             "format_version": FORMAT_VERSION,
-            "backend": "nftables" if backend == "auto" else backend,
+            "backend": chosen,
             "steps": [
                 {"argv": list(step.argv), "stdin": step.stdin, "optional": step.optional} for step in found
             ],

@@ -19,7 +19,7 @@ _MASK, _WORD = 0xF0000000, 0xFFFFFFFF
 _CLEAN = f"-j MARK --set-xmark 0x0/{_MASK:#x}"
 _NOTHING = f"-m mark --mark 0x0/{_MASK:#x}"
 _SOMETHING = f"-m mark ! --mark 0x0/{_MASK:#x}"
-_HEADERS, _ICMP = "domgit.headers", "domgit.icmp"
+_HEADERS, _KINDS, _ICMP = "domgit.headers", "domgit.kinds", "domgit.icmp"
 _REASONS = ("v6", "nd", "dhcp", "router")
 
 
@@ -56,13 +56,19 @@ def raw(ports: Ports, settings: Settings) -> Chains:
     """The chains of ip6tables' table `raw`."""
     classes = (
         _CLEAN,
-        f"-p udp -m udp --dport 546 {Kind.DHCP.note}",
         f"{_u32('0x3&0xff=0x0,0x2b:0x2c,0x33,0x3c')} -j {_HEADERS}",
-        f"-p ipv6-icmp {_NOTHING} -j {_ICMP}",
+        f"{_NOTHING} -j {_KINDS}",
     )
     chains = {
         **base(ports, settings, classes, SET6),
         _HEADERS: tuple(f"{match} {Kind.HIDDEN.note}" for match in _hiding()),
+        # Behind the headers: where the tools cannot tell a packet's protocol, asking for one drops it, audited or not.
+        _KINDS: (
+            f"-p udp -m udp --dport 546 {Kind.DHCP.note}",
+            # So does asking for the type of a message that is shorter than most. Only routers send such ones.
+            f"-p ipv6-icmp {_u32('0x3&0xff=0x3a&&0x4>>0x10=0x0:0x7')} {Kind.ROUTER.note}",
+            f"-p ipv6-icmp {_NOTHING} -j {_ICMP}",
+        ),
         _ICMP: tuple(_messages()),
         **refusals(settings, _REASONS, (_CLEAN,)),
     }

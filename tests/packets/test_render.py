@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.packets import frames
+from tests.packets.lab import has_br_netfilter
 from tests.packets.namespaces import Namespace
 
 pytestmark = pytest.mark.netns
@@ -31,7 +32,15 @@ def dom0() -> Iterator[Namespace]:
     host.close()
 
 
-def rendered() -> list[dict[str, Any]]:
+@pytest.fixture(params=["nftables", "iptables"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """Each backend, with frames passing iptables where it needs that; the switch is of the namespace's bridges."""
+    if request.param == "iptables" and not has_br_netfilter():
+        pytest.skip("this kernel has no br_netfilter")
+    return str(request.param)
+
+
+def rendered(backend: str) -> list[dict[str, Any]]:
     argv: list[str | Path] = [
         DOMGIT,
         "render",
@@ -43,10 +52,12 @@ def rendered() -> list[dict[str, Any]]:
         "WORKTREE",
         "--host",
         "dom0-a",
+        "--backend",
+        backend,
     ]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
     document = json.loads(done.stdout)
-    assert (document["format_version"], document["backend"]) == ("1.0", "nftables")
+    assert (document["format_version"], document["backend"]) == ("1.0", backend)
     return list(document["steps"])
 
 
@@ -56,19 +67,24 @@ def load(host: Namespace, steps: list[dict[str, Any]]) -> None:
         assert done.rc == 0 or step["optional"], done
 
 
-def test_it_loads_before_any_vif_exists_and_a_second_time_changes_nothing(dom0: Namespace) -> None:
-    steps = rendered()
+def test_it_loads_before_any_vif_exists_and_a_second_time_changes_nothing(
+    dom0: Namespace, backend: str
+) -> None:
+    steps = rendered(backend)
 
     load(dom0, steps)
     once = dom0.must("nft", "-s", "list", "ruleset")
     load(dom0, steps)
 
     assert dom0.must("nft", "-s", "list", "ruleset") == once
-    assert '"vm01" . 00:16:3e:7c:1f:6e . 172.16.39.105' in once
+    bound = {"nftables": '"vm01" . 00:16:3e:7c:1f:6e . 172.16.39.105', "iptables": "ip saddr 172.16.39.105"}
+    assert bound[backend] in once
 
 
-def test_vifs_that_come_later_find_their_bindings_there(dom0: Namespace) -> None:
-    load(dom0, rendered())
+def test_vifs_that_come_later_find_their_bindings_there(dom0: Namespace, backend: str) -> None:
+    if backend == "iptables":
+        dom0.sysctl({f"bridge/bridge-nf-call-{kind}tables": 1 for kind in ("ip", "ip6")})
+    load(dom0, rendered(backend))
     guests = {}
     for port, (mac, _) in {"vm01": VM01, "vm02": VM02}.items():
         guest = Namespace()
