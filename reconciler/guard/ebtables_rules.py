@@ -156,7 +156,7 @@ def _arp(grant: Grant) -> Iterator[str]:
 def _for_dom0(settings: Settings) -> tuple[str, ...]:
     """The rules that note what is for dom0: iptables cannot see a frame's destination."""
     note = f"-j mark --mark-or {FOR_DOM0:#x} --mark-target CONTINUE"
-    return tuple(f"-p {kind} -d {mac} {note}" for mac in settings.macs for kind in ("IPv4", "IPv6"))
+    return tuple(f"-p {kind} -d {mac} {ALLOWED} {note}" for mac in settings.macs for kind in ("IPv4", "IPv6"))
 
 
 def _entry(ports: Ports, settings: Settings, leaf: Callable[[str], str], noted: tuple[str, ...]) -> Chains:

@@ -168,7 +168,7 @@ def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, 
 
 def _meanwhile(before: Ports, after: Ports, there: Layout, settings: Settings) -> Layout:
     """What ebtables has while the others change: what both allow."""
-    dropped = bool(there.get(f"ebtables nat {UNKNOWN}", ("-j DROP",)))
+    dropped = "-j DROP" in there.get(f"ebtables nat {UNKNOWN}", ("-j DROP",))
     shared = both_allow(before, after, dropped_before=dropped, dropped_after=settings.unknown_dropped)
     return layout(shared, replace(settings, unknown_dropped=dropped or settings.unknown_dropped))
 

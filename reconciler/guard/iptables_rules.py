@@ -125,7 +125,7 @@ def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...
     log = settings.log
     chains: dict[str, tuple[str, ...]] = {
         LOG: (f"-m limit {limit_match(log)} -j LOG{_log_options(log)}",),
-        UNKNOWN: (f"-j {LOG}", "-j DROP") if settings.unknown_dropped else (),
+        UNKNOWN: (f"-j {LOG}", "-j DROP") if settings.unknown_dropped else (*clean, f"-g {OWN}"),
         PASS: (*clean, *(_untracked() if settings.macs else ())),
     }
     for reason in reasons:

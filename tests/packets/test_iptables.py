@@ -27,6 +27,7 @@ from tests.packets.parties import (
     GATEWAY,
     GUARD,
     LOG,
+    UNKNOWN,
     UPLINK,
     A,
     B,
@@ -388,3 +389,6 @@ def test_no_bit_of_a_mark_is_left_on_what_a_guest_sends(lab: Lab, iptables: Ipta
         lab.filter_by_iptables(enabled=enabled)
         wrong = [found for case in LEGAL if (found := complaint(case, lab.send(case.frame, case.sender)))]
         assert wrong == [], "\n".join(wrong)
+        # A port that nobody declared is left alone: its frames are looked at as well.
+        silent = [case.name for case in LEGAL if case.sender == A and lab.send(case.frame, UNKNOWN).nothing]
+        assert silent == []

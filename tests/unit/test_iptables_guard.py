@@ -116,7 +116,7 @@ def _passes(layout: Layout, port: str, mac: str, address: IPv4Address | IPv6Addr
             continue
         targets = [rule.rpartition(" ")[2] for rule in rules if rule.startswith(way.format(port))]
         if not targets or targets[0] == "domgit.unknown":
-            if layout[f"{place} domgit.unknown"]:
+            if "-j DROP" in layout[f"{place} domgit.unknown"]:
                 return False
             continue
         if not _bound(chains, place, targets[0], mac, address):
