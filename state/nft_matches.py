@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from state.iptables_options import flags_of
 from state.netfilter import Condition, Masked, Named, Ranges, Tuples, Unknown, Within, merged
-from state.nft_words import OTHERS, SELECTORS, Selector
+from state.nft_words import OTHERS, SELECTORS, Selector, Selectors
 
 _TOKEN = re.compile(r'"[^"]*"|@(?:ll|nh|th|ih),\d+,\d+|[{},]|[^\s{},]+')
 COMPARISONS = frozenset({"==", "!=", "<", ">", "<=", ">=", "!"})
@@ -79,14 +79,14 @@ class Words:
             found.append(word)
 
 
-def read_selector(words: Words) -> Selector:
-    """The left side of a match.
+def read_selector(words: Words, selectors: Selectors = SELECTORS) -> Selector:
+    """The left side of a match; `selectors` are those whose field is known.
 
     Raises:
         Strange: it is none whose end is known.
     """
     for count in (3, 2, 1):
-        found = SELECTORS.get(tuple(words.all[words.at : words.at + count]))
+        found = selectors.get(tuple(words.all[words.at : words.at + count]))
         if found is not None:
             words.at += count
             return found

@@ -38,7 +38,7 @@ from state.nft_matches import (
     tuples,
     unquoted,
 )
-from state.nft_words import Selector
+from state.nft_words import SELECTORS, Selector, Selectors
 
 _ANY_MARK = Within("mark", ((0, ALL32),))  # as every frame has one
 _ADDRESSES = frozenset({"saddr4", "daddr4", "saddr6", "daddr6"})
@@ -46,9 +46,10 @@ _ADDRESSES = frozenset({"saddr4", "daddr4", "saddr6", "daddr6"})
 
 @dataclass(slots=True)
 class RuleReader:
-    """Reads the rules of one table. `sets` are its named sets and maps."""
+    """Reads the rules of one table. `sets` are its named sets and maps, `selectors` what a match may ask for."""
 
     sets: Elements
+    selectors: Selectors = field(default_factory=lambda: SELECTORS)
     steps: list[Step] = field(default_factory=list)
     # By header, the places of what must not equal one value there.
     unlike: dict[str, list[int]] = field(default_factory=dict)
@@ -86,9 +87,9 @@ class RuleReader:
             self.steps += statement
             return
         header, start = words.peek(), words.at
-        selectors = [read_selector(words)]
+        selectors = [read_selector(words, self.selectors)]
         while words.skip("."):
-            selectors.append(read_selector(words))
+            selectors.append(read_selector(words, self.selectors))
         for each in selectors:
             self.steps += each.implies
         if words.skip("vmap"):

@@ -75,7 +75,8 @@ def _one(value: Callable[[str], int]) -> Callable[[str], tuple[int, int]]:
     return read
 
 
-def _listed(names: Mapping[str, int]) -> Callable[[str], tuple[int, int]]:
+def listed(names: Mapping[str, int]) -> Callable[[str], tuple[int, int]]:
+    """Reads a value that may be a name, a number, or a range of numbers."""
     return _one(lambda text: names[text] if text in names else number(text))
 
 
@@ -88,7 +89,8 @@ def _interface(field: str) -> Selector:
 
 
 _PROTOCOL, _MAC, _TYPE = _one(protocol_number), _one(mac_number), _one(ethertype_number)
-SELECTORS: Mapping[tuple[str, ...], Selector] = {
+Selectors = Mapping[tuple[str, ...], Selector]
+SELECTORS: Selectors = {
     ("iifname",): _interface("iif"),
     ("oifname",): _interface("oif"),
     ("iif",): _interface("iif"),
@@ -96,14 +98,14 @@ SELECTORS: Mapping[tuple[str, ...], Selector] = {
     ("meta", "ibrname"): _interface("ibr"),
     ("meta", "obrname"): _interface("obr"),
     ("meta", "l4proto"): Selector("proto", number=_PROTOCOL),
-    ("meta", "nfproto"): Selector("nfproto", number=_listed(_NFPROTOS)),
+    ("meta", "nfproto"): Selector("nfproto", number=listed(_NFPROTOS)),
     ("meta", "protocol"): Selector("ethertype", number=_TYPE),
     ("meta", "mark"): Selector("mark"),
     ("meta", "pkttype"): Selector("pkttype", "word"),
-    ("ct", "state"): Selector("ctstate", number=_listed(STATES)),
+    ("ct", "state"): Selector("ctstate", number=listed(STATES)),
     ("ct", "mark"): Selector("ctmark"),
-    ("ct", "status"): Selector("ctstatus", "bits", _listed(_STATUS)),
-    ("ct", "direction"): Selector("ctdir", number=_listed(_DIRECTIONS)),
+    ("ct", "status"): Selector("ctstatus", "bits", listed(_STATUS)),
+    ("ct", "direction"): Selector("ctdir", number=listed(_DIRECTIONS)),
     ("ether", "saddr"): Selector("smac", number=_MAC),
     ("ether", "daddr"): Selector("dmac", number=_MAC),
     ("ether", "type"): Selector("ethertype", number=_TYPE),
@@ -115,20 +117,20 @@ SELECTORS: Mapping[tuple[str, ...], Selector] = {
     ("ip6", "saddr"): Selector("saddr6", number=address_range),
     ("ip6", "daddr"): Selector("daddr6", number=address_range),
     ("ip6", "nexthdr"): Selector("proto", number=_PROTOCOL, implies=(_IPV6,)),
-    ("icmp", "type"): Selector("icmp4_type", number=_listed(_ICMP_TYPES)),
+    ("icmp", "type"): Selector("icmp4_type", number=listed(_ICMP_TYPES)),
     ("icmp", "code"): Selector("icmp4_code"),
-    ("icmpv6", "type"): Selector("icmp6_type", number=_listed(_ICMPV6_TYPES)),
+    ("icmpv6", "type"): Selector("icmp6_type", number=listed(_ICMPV6_TYPES)),
     ("icmpv6", "code"): Selector("icmp6_code"),
     ("th", "sport"): Selector("sport"),
     ("th", "dport"): Selector("dport"),
     **{(name, side): Selector(side, implies=_proto(number))
        for name, number in (("tcp", 6), ("udp", 17), ("dccp", 33), ("sctp", 132), ("udplite", 136))
        for side in ("sport", "dport")},
-    ("tcp", "flags"): Selector("tcp_flags", "bits", _listed(TCP_FLAGS), _proto(6)),
+    ("tcp", "flags"): Selector("tcp_flags", "bits", listed(TCP_FLAGS), _proto(6)),
     ("vlan", "id"): Selector("vlan"),
     ("vlan", "pcp"): Selector("vlan"),
     ("vlan", "type"): Selector("vlan", number=_TYPE),
-    ("arp", "operation"): Selector("arp_op", number=_listed(_ARP_OPERATIONS)),
+    ("arp", "operation"): Selector("arp_op", number=listed(_ARP_OPERATIONS)),
     ("arp", "htype"): Selector("arp_htype"),
     ("arp", "ptype"): Selector("arp_ptype", number=_TYPE),
     ("arp", "hlen"): Selector("arp_hlen"),

@@ -189,6 +189,13 @@ class Lab:
             self.sockets[party.port].send(frames.ethernet(_BROADCAST, party.mac, frames.IPV4, packet))
         return text
 
+    def settle(self) -> None:
+        """Waits until all that was sent before has gone its way, and forgets what was heard of it."""
+        mark = self._mark()
+        for ear in self.sockets.values():
+            _until(ear, mark)
+        self.drain()
+
     def drain(self, observers: Iterable[str] = ()) -> None:
         """Forgets what was heard so far."""
         for observer in tuple(observers) or tuple(self.sockets):

@@ -1,0 +1,191 @@
+"""The interpreter of our own rules: it understands all of them, refuses what it does not, and agrees with the table of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from reconciler.explain.headers import entered, headers
+from reconciler.explain.judge import Judge
+from reconciler.explain.selectors import raw_selectors, values
+from reconciler.explain.walk import NotUnderstood, Ruleset
+from reconciler.guard.binding import Guard, LogLimit
+from reconciler.guard.nftables import elements
+from reconciler.guard.nftables_rules import REASONS, chains
+from state.nft import Features
+from tests.packets import frames as f
+from tests.packets.cases import CASES, LLDP_GROUP, RESERVED, udp4
+from tests.packets.mutated import mutated
+from tests.packets.parties import (
+    A4_SECOND,
+    A_NET4,
+    A_NET6,
+    B_BINDING,
+    BRIDGE,
+    GUARD,
+    UNKNOWN,
+    A,
+    B,
+    binding,
+    guard,
+)
+
+FEATURES = (Features(ibrname=False), Features(ibrname=True))
+SPOOFED = udp4(B.v4, B)
+
+
+def variants() -> Iterator[Guard]:
+    """A guard of every kind."""
+    bound = (
+        (),
+        (binding(A), B_BINDING),
+        (binding(A, A4_SECOND, A_NET4, A_NET6, mode="audit"), binding(B, emulated=True)),
+    )
+    for bindings in bound:
+        for alone in (False, True):
+            yield guard(*bindings, alone=alone)
+            yield guard(*bindings, alone=alone, unknown_vifs="drop", closed=(UNKNOWN.port,))
+    yield replace(GUARD, log=LogLimit(prefix="accept { drop, ", level="warn", count=1, per="second"))
+
+
+def mended(chain: str, *lines: str) -> Ruleset:
+    """The rules with some lines in front of a chain's own."""
+    written = [
+        (name, (*old[: name == "prerouting"], *lines, *old[name == "prerouting" :]) if name == chain else old)
+        for name, old in chains(GUARD, FEATURES[0])
+    ]
+    return Ruleset.read(written, elements(GUARD))
+
+
+def verdict(rules: Ruleset, frame: bytes) -> tuple[str, str]:
+    way = rules.way("prerouting", values(headers(frame), A.port, BRIDGE, rules.raw))
+    return way.verdict, way.reason
+
+
+@pytest.mark.parametrize("features", FEATURES, ids=["without ibrname", "with ibrname"])
+def test_every_rule_of_every_guard_is_understood(features: Features) -> None:
+    for wanted in variants():
+        Judge.of(wanted, features)
+
+
+def test_every_frame_of_the_table_ends_as_the_table_says() -> None:
+    judge = Judge.of(GUARD, FEATURES[0])
+    ways = {
+        str(case): judge.way(case.frame, port=case.sender.port, bridge=BRIDGE)
+        for case in (*CASES, *RESERVED, *LLDP_GROUP)
+    }
+
+    assert [name for name, way in ways.items() if not name.startswith(way.verdict)] == []
+    assert {way.reason for way in ways.values()} == {"", *REASONS} - {"unknown"}
+
+
+def test_frames_that_nobody_would_write_are_answered_as_well() -> None:
+    judge = Judge.of(GUARD, FEATURES[0])
+    frames = mutated([case.frame for case in CASES], 2_000, 1)
+
+    ways = [judge.way(frame, port=A.port, bridge=BRIDGE) for frame in frames]
+
+    assert {way.verdict for way in ways} == {"pass", "drop"}
+    assert [way for way in ways if (way.verdict == "drop") != bool(way.reason)] == []
+
+
+def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
+    way = Judge.of(GUARD, FEATURES[0]).way(SPOOFED, port=A.port, bridge=BRIDGE)
+
+    assert [hop.chain for hop in way.hops] == [
+        "prerouting",
+        "from_guest",
+        "from_v4",
+        *["refused_v4"] * 2,
+        *["refused"] * 2,
+    ]
+    assert way.hops[-1].led == "drop"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tcp flags syn drop",
+        "ct state established accept",
+        "fib saddr type local drop",
+        "limit rate 5/second accept",
+        "update @count_mac { iifname limit rate 1/second } drop",
+        "goto nowhere",
+        "queue",
+        "ether saddr set 00:00:5e:00:53:0a",
+        "ct mark set meta mark",
+        "notrack",
+        "ip ttl 64 accept",
+        "@th,4,4 0x1 accept",
+        "iifname vmap { x : queue }",
+        "socket wildcard 0 accept",
+    ],
+)
+def test_what_is_not_understood_is_an_error_and_no_answer(line: str) -> None:
+    with pytest.raises(NotUnderstood, match="chain from_guest: "):
+        mended("from_guest", line)
+
+
+def test_a_base_chain_whose_hook_is_not_understood_is_an_error() -> None:
+    with pytest.raises(NotUnderstood, match="chain prerouting: `type filter"):
+        Ruleset.read([("prerouting", ("type filter hook prerouting",))], {})
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'limit rate 1/second log prefix "x" level debug',
+        "counter",
+        "update @count_mac { iifname limit rate 15/minute burst 5 packets } log",
+        "meta mark set 0x1",
+        'log prefix "accept drop" level info group 1',
+        'iifname "other" drop',
+    ],
+)
+def test_side_effects_decide_nothing(line: str) -> None:
+    rules = mended("from_guest", line)
+
+    assert verdict(rules, SPOOFED) == ("drop", "v4")
+    assert verdict(rules, udp4(A.v4, B)) == ("pass", "")
+
+
+def test_a_mark_that_was_set_is_asked_for_later() -> None:
+    rules = mended("from_guest", "meta mark set meta mark | 0x10", "meta mark & 0x10 == 0x10 accept")
+
+    assert verdict(rules, SPOOFED) == ("pass", "")
+    assert verdict(mended("from_guest", "meta mark 0x10 accept"), SPOOFED)[0] == "drop"
+
+
+def test_a_jump_comes_back_and_a_chain_without_verdict_ends_with_the_policy() -> None:
+    rules = mended("prerouting", "jump dhcp_client")
+
+    assert verdict(rules, udp4(A.v4, B)) == ("drop", "dhcp")
+    assert Judge.of(guard(), FEATURES[0]).way(SPOOFED, port=A.port, bridge=BRIDGE).verdict == "pass"
+
+
+def test_chains_that_lead_back_to_themselves_are_not_followed_for_ever() -> None:
+    rules = mended("from_guest", "jump from_guest")
+
+    with pytest.raises(NotUnderstood, match="deeper than the kernel follows"):
+        verdict(rules, SPOOFED)
+
+
+def test_bits_that_are_no_bytes_are_no_selector() -> None:
+    assert raw_selectors(["@th,0,4 1", "@nh,3,8 1", "@ll,0,48 1"]) == raw_selectors(["@ll,0,48 1"])
+
+
+def test_the_bridge_takes_some_frames_before_any_rule() -> None:
+    frame = udp4(A.v4, B)
+
+    def to(destination: str, source: str = A.mac) -> str:
+        return entered(f.mac(destination) + f.mac(source) + frame[12:], lldp_forwarded=False)
+
+    assert entered(frame[:12] + b"\x81\0\0\0\x08", lldp_forwarded=True) == "dropped"
+    assert to(B.mac, "01:00:5e:00:00:01") == to(B.mac, "00:00:00:00:00:00") == "dropped"
+    assert to("01:80:c2:00:00:01") == "dropped"
+    assert to("01:80:c2:00:00:0e") == "unseen"
+    assert entered(f.mac("01:80:c2:00:00:0e") + frame[6:], lldp_forwarded=True) == "prerouting"
+    assert to("01:80:c2:00:00:02") == "input"
+    assert to("01:80:c2:00:00:00") == to("01:80:c2:00:00:10") == "prerouting"
