@@ -24,6 +24,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
     "new": ("check", "Add a domU from a profile, with the next free address and a MAC of its own."),
     "validate": ("check", "Check a whole repository: every kind, reference and claim, all problems at once."),
     "render": ("plan", "Print what would be loaded or written, from git alone: no Xen, no root."),
+    "explain": ("plan", "Say whether the guard lets a packet pass, by which rule, and why, from git alone."),
     "plan": ("plan", "Show what apply would do."),
     "drift": ("look", "Compare what is live with what was last applied."),
     "apply": ("act", "Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."),

@@ -1,4 +1,4 @@
-"""Verbs that show what would be: plan and render."""
+"""Verbs that show what would be: plan, render and explain."""
 
 from __future__ import annotations
 
@@ -117,6 +117,37 @@ def render_xl_command(
             f"no domU {name!r} on this host (have {', '.join(each.name for each in domus) or 'none'})"
         )
     say(render_xl(domu), nl=False)
+
+
+@click.command("explain")
+@click.argument("packet", nargs=-1, required=True)
+@target_options
+@click.option("--json", "as_json", is_flag=True, help="The answer as JSON.")
+def explain_command(where: Target, packet: tuple[str, ...], as_json: bool) -> None:
+    """Say whether the guard lets a packet pass, by which rule, and why, from git alone.
+
+    PACKET is words such as `vif=vm01 src=172.16.39.105 dst=172.16.39.1 proto=udp dport=53`, or `vif=vm01 hex=...` with a
+    whole frame; what is left out is as an honest guest would have it. docs/guard.md has all words.
+    """
+    from reconciler.explain import answer  # noqa: PLC0415  # `plan` waits for none of it
+    from reconciler.explain.host import explainer  # noqa: PLC0415
+    from reconciler.explain.packet import described  # noqa: PLC0415
+    from reconciler.explain.words import PacketError  # noqa: PLC0415
+
+    reading = read(where)
+    desired = _desired(reading)
+    for name in desired.held:
+        say(f"domgit: domu.{name} is left out: {_errors_of(name, where, reading)}", err=True)
+    host = explainer(desired)
+    try:
+        found = described(packet, host.judge.guard, host.ports)
+    except PacketError as exc:
+        raise Failed("\ndomgit: ".join(exc.problems)) from exc
+    result = answer.answered(found, host.judge, host.people)
+    if as_json:
+        say(json.dumps(answer.document(result), indent=2))
+    else:
+        say(answer.text(result), nl=False)
 
 
 def _desired(reading: Reading) -> Desired:

@@ -24,7 +24,8 @@ WRITERS = {"init", "new", "apply", "run"}
 def looks(provider: Provider) -> Mapping[str, Sequence[str]]:
     """The command line of each verb that only looks."""
     plan = provider.domgit("history", "--json").json["applied"][0]["plan_id"].removeprefix("sha256:")
-    arguments = {"get": ["vm01"], "show": [plan]}
+    packet = ["vif=vm01", f"smac={mac(1)}", "src=172.16.39.1"]  # also where vm01's file has an error
+    arguments = {"get": ["vm01"], "show": [plan], "explain": packet}
     lines = {
         verb: provider.argv(verb, *arguments.get(verb, ())) for verb in VERBS.keys() - WRITERS - {"render"}
     }
