@@ -8,13 +8,14 @@ DOM0 := $(PYTHON) -m tests.dom0
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables ipset conntrack kmod util-linux \
 	mount procps e2fsprogs strace tcpdump
 
-.PHONY: help demo test check mutation shell bench lock clean setup setup-tools setup-python setup-dom0
+.PHONY: help demo test check mutation shell bench bench-antispoof lock clean setup setup-tools setup-python setup-dom0
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
 	@echo 'make check   lint, types and unit tests (no root, half a minute)'
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
+	@echo 'make bench-antispoof  the same forged and legal frames through the rules of other systems and ours (root, half a minute)'
 	@echo 'make mutation  one mistake at a time in the core, and whether a test notices it (root, hours; goes on where it was)'
 	@echo 'make shell   a shell inside the simulated dom0 with domgit, xl, two guests and the repository (root)'
 
@@ -23,6 +24,9 @@ demo: setup
 
 bench: setup
 	@$(PYTHON) -m benchmarks.load
+
+bench-antispoof: setup
+	@$(PYTHON) -m benchmarks.antispoof
 
 shell: setup
 	@$(DOM0) -- $(CURDIR)/$(PYTHON) -m tests.demo --shell

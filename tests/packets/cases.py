@@ -689,24 +689,27 @@ def _rows(
         yield Case(f"{prefix}{name}", frame, verdict, to, sender)
 
 
-LEGAL = (
-    *_rows(_legal_arp(), "pass"),
-    *_rows(_legal_v4(), "pass"),
-    *_rows(_legal_v6(), "pass"),
-    *_rows(_inbound(), "pass", "inbound: ", GATEWAY),
-)
-FORGED = (
-    *_rows(_hardware(), "drop"),
-    *_rows(_v4_sources(), "drop"),
-    *_rows(_arp_forgeries(), "drop"),
-    *_rows(_roles(), "drop"),
-    *_rows(_dhcp_from_odd_ports(), "drop"),
-    *_rows(_v6_sources(), "drop"),
-    *_rows(_neighbor_forgeries(), "drop", "neighbor: "),
-    *_rows(_neighbors_in_fragments(), "drop", "neighbor: "),
-    *_rows(_router_advertisements(), "drop", "router advertisement: "),
-    *_rows(_types(), "drop"),
-)
+# By what they are about, for whoever tells them apart.
+LEGAL_BY_KIND = {
+    "ARP": tuple(_rows(_legal_arp(), "pass")),
+    "IPv4": tuple(_rows(_legal_v4(), "pass")),
+    "IPv6": tuple(_rows(_legal_v6(), "pass")),
+    "inbound": tuple(_rows(_inbound(), "pass", "inbound: ", GATEWAY)),
+}
+FORGED_BY_KIND = {
+    "source MAC": tuple(_rows(_hardware(), "drop")),
+    "IPv4 source": tuple(_rows(_v4_sources(), "drop")),
+    "ARP": tuple(_rows(_arp_forgeries(), "drop")),
+    "roles": tuple(_rows(_roles(), "drop")),
+    "DHCP from odd ports": tuple(_rows(_dhcp_from_odd_ports(), "drop")),
+    "IPv6 source": tuple(_rows(_v6_sources(), "drop")),
+    "neighbour discovery": tuple(_rows(_neighbor_forgeries(), "drop", "neighbor: ")),
+    "neighbour discovery in fragments": tuple(_rows(_neighbors_in_fragments(), "drop", "neighbor: ")),
+    "router advertisement": tuple(_rows(_router_advertisements(), "drop", "router advertisement: ")),
+    "types": tuple(_rows(_types(), "drop")),
+}
+LEGAL = tuple(case for cases in LEGAL_BY_KIND.values() for case in cases)
+FORGED = tuple(case for cases in FORGED_BY_KIND.values() for case in cases)
 RESERVED = tuple(_rows(_reserved_groups(), "drop"))
 # No hook of the bridge family sees these: they take the port lock (or a bridge that learns nothing from them).
 LLDP_GROUP = tuple(case for case in RESERVED if case.frame[5] == 0x0E)
