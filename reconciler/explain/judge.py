@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from reconciler.explain.headers import entered, headers
 from reconciler.explain.selectors import values
-from reconciler.explain.walk import Ruleset, Way
+from reconciler.explain.walk import Chains, Ruleset, Way
+from reconciler.guard import nftables
 from reconciler.guard.binding import Guard
+from reconciler.guard.nftables_rules import SETS, chains
 from state.nft import Features
 
 # What the bridge itself drops before any rule: see headers.entered. No counter of ours has it.
 BRIDGE = "bridge"
+# Keys that begin with the name of an interface, which is compared with a frame's port or its bridge.
+_BY_NAME = frozenset(each.name for each in SETS if each.key.startswith(("type ifname", "typeof iifname")))
 
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """A guard's answers. `features` are those of the kernel that would load it."""
+    """A guard's answers. Rules are read once for each port, with what the sets hold of it: thousands of others stay unread."""
 
     guard: Guard
-    features: Features
-    _rules: Ruleset
+    _written: Chains
+    _elements: nftables.Elements
+    _read: dict[tuple[str, str], Ruleset] = field(default_factory=dict)
 
     @classmethod
     def of(cls, guard: Guard, features: Features) -> Judge:
-        """The judge of a guard.
+        """The judge of a guard as it would be loaded into a kernel with these features.
 
         Raises:
             NotUnderstood: a rule has something in it that is not known.
         """
-        return cls(guard, features, Ruleset.of(guard, features))
+        judge = cls(guard, chains(guard, features), nftables.elements(guard))
+        judge._rules("", "")
+        return judge
 
     def way(self, frame: bytes, *, port: str, bridge: str) -> Way:
         """What becomes of a frame of at least 14 bytes that comes in by a port of a bridge."""
@@ -39,8 +47,23 @@ class Judge:
             case "unseen":
                 return Way("pass", "")
             case base:
-                found = headers(frame)
-                return self._rules.way(base, values(found, port, bridge, self._rules.raw))
+                rules = self._rules(port, bridge)
+                return rules.way(base, values(headers(frame), port, bridge, rules.raw))
+
+    def _rules(self, port: str, bridge: str) -> Ruleset:
+        found = self._read.get((port, bridge))
+        if found is None:
+            found = self._read[port, bridge] = Ruleset.read(self._written, self._elements_of(port, bridge))
+        return found
+
+    def _elements_of(self, port: str, bridge: str) -> Mapping[str, frozenset[str]]:
+        names = {f'"{port}"', f'"{bridge}"'}
+        return {
+            name: frozenset(each for each in members if each.partition(" ")[0] in names)
+            if name in _BY_NAME
+            else members
+            for name, members in self._elements.items()
+        }
 
     def _locks(self, port: str) -> bool:
         """Whether the second layer is on that port, and with it the forwarding of LLDP's group: see guard.port_lock."""

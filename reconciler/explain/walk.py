@@ -7,16 +7,13 @@ error: an answer that leaves a rule out would be worth nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, assert_never
 
 from reconciler.explain.headers import Base
 from reconciler.explain.selectors import UNDERSTOOD, raw_selectors
 from reconciler.foreign.match import Domain, Truth, holds, one
-from reconciler.guard import nftables
-from reconciler.guard.binding import Guard
-from reconciler.guard.nftables_rules import chains
 from state.netfilter import (
     CopyMark,
     Leave,
@@ -32,7 +29,6 @@ from state.netfilter import (
     Verdict,
     Within,
 )
-from state.nft import Features
 from state.nft_matches import tokens
 from state.nft_statements import RuleReader
 
@@ -90,12 +86,7 @@ class Ruleset:
     _mark: int = 0
 
     @classmethod
-    def of(cls, guard: Guard, features: Features) -> Ruleset:
-        """The rules of a guard with its elements."""
-        return cls.read(chains(guard, features), nftables.elements(guard))
-
-    @classmethod
-    def read(cls, written: Chains, elements: nftables.Elements) -> Ruleset:
+    def read(cls, written: Chains, elements: Mapping[str, Iterable[str]]) -> Ruleset:
         """The rules as they are written, by chain, with what their sets hold."""
         raw = raw_selectors(line for _, lines in written for line in lines)
         sets = {name: tokens(", ".join(sorted(members))) for name, members in elements.items()}
@@ -171,7 +162,13 @@ def _read(reader: RuleReader, name: str, lines: tuple[str, ...]) -> _Chain:
     policy = "" if (match := _BASE.fullmatch(lines[0])) is None else match["policy"]
     if lines[0].startswith("type ") and not policy:
         raise NotUnderstood(f"chain {name}: `{lines[0]}`")
-    return _Chain(policy, tuple(rule for line in lines[bool(policy) :] for rule in reader.rules(line)))
+    rules = [rule for line in lines[bool(policy) :] for rule in reader.rules(line) if not _empty_map(rule)]
+    return _Chain(policy, tuple(rules))
+
+
+def _empty_map(rule: Rule) -> bool:
+    """Whether it looks into a map that holds nothing, which ends a rule, and has done nothing before."""
+    return "vmap" in tokens(rule.text) and not any(isinstance(each, Verdict | SetMark) for each in rule.steps)
 
 
 def _understood(where: str, rule: Rule, known: Container[str], there: Container[str]) -> None:

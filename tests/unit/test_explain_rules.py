@@ -165,6 +165,14 @@ def test_a_jump_comes_back_and_a_chain_without_verdict_ends_with_the_policy() ->
     assert Judge.of(guard(), FEATURES[0]).way(SPOOFED, port=A.port, bridge=BRIDGE).verdict == "pass"
 
 
+def test_a_port_that_no_map_knows_meets_no_rule_and_the_policy_decides() -> None:
+    way = Judge.of(GUARD, FEATURES[0]).way(SPOOFED, port=UNKNOWN.port, bridge=BRIDGE)
+
+    assert (way.verdict, way.base, way.hops) == ("pass", "prerouting", ())
+    assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge=BRIDGE).reason == "unknown"
+    assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge="other").hops == ()
+
+
 def test_chains_that_lead_back_to_themselves_are_not_followed_for_ever() -> None:
     rules = mended("from_guest", "jump from_guest")
 
