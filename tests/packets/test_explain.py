@@ -27,11 +27,12 @@ from tests.packets.parties import (
     binding,
     guard,
 )
+from tests.packets.probed import differing
 
 pytestmark = pytest.mark.netns
 ALL = tuple(dict.fromkeys((*CASES, *RESERVED, *LLDP_GROUP)))
 BY_A = tuple(case.frame for case in ALL if case.sender == A)
-MUTATED, SEED = 20_000, 4
+MUTATED, PROBED, SEED = 20_000, 6_000, 4
 AUDITED = guard(binding(A, A4_SECOND, A_NET4, A_NET6, mode="audit"), B_BINDING)
 
 
@@ -83,3 +84,14 @@ def test_frames_that_nobody_would_write_end_as_explained(lab: Lab, features: Fea
     frames = list(mutated(BY_A, MUTATED, SEED))
 
     assert compared(lab, GUARD, features, A, frames) == []
+
+
+@pytest.mark.long
+def test_every_match_that_is_understood_holds_for_the_frames_that_the_kernel_says(lab: Lab) -> None:
+    frames = [*BY_A, *mutated(BY_A, PROBED, SEED + 1)]
+
+    wrong = [
+        each for at in range(0, len(frames), 1_000) for each in differing(lab, A, frames[at : at + 1_000])
+    ]
+
+    assert wrong == []
