@@ -30,12 +30,13 @@ def _only(number: int) -> tuple[Within, ...]:
 # Those whose words and numbers are read as in the rules of others.
 _SHARED = (
     ("iifname",), ("meta", "ibrname"), ("meta", "mark"), ("meta", "l4proto"), ("ether", "saddr"), ("ether", "daddr"), ("ether", "type"),
-    ("ip", "saddr"), ("ip", "daddr"), ("ip6", "saddr"), ("ip6", "daddr"), ("icmpv6", "type"), ("icmpv6", "code"),
+    ("ip", "saddr"), ("ip", "daddr"), ("ip6", "saddr"), ("ip6", "daddr"), ("icmp", "type"), ("icmp", "code"), ("icmpv6", "type"), ("icmpv6", "code"),
     ("udp", "sport"), ("udp", "dport"), ("tcp", "sport"), ("tcp", "dport"),
     ("arp", "operation"), ("arp", "htype"), ("arp", "ptype"), ("arp", "hlen"), ("arp", "plen"), ("arp", "saddr", "ip"),
     ("arp", "daddr", "ip"), ("arp", "saddr", "ether"), ("arp", "daddr", "ether"),
 )  # fmt: skip
 _OWN: Selectors = {
+    ("iifgroup",): Selector("iifgroup"),
     ("meta", "protocol"): Selector("protocol", number=listed(ETHERTYPES)),
     ("ip", "frag-off"): Selector("ip_fragment"),
     ("ip", "length"): Selector("ip_length"),
@@ -59,6 +60,7 @@ _NETWORK: Mapping[int, Mapping[str, tuple[int, int]]] = {
 # By the frame's type and protocol; None: of any.
 _TRANSPORT: Mapping[tuple[int | None, int | None], Mapping[str, tuple[int, int]]] = {
     (None, None): {"sport": (0, 2), "dport": (2, 2)},
+    (IPV4, 1): {"icmp4_type": (0, 1), "icmp4_code": (1, 1)},
     (IPV4, 2): {"igmp_type": (0, 1)},
     (IPV6, 58): {"icmp6_type": (0, 1), "icmp6_code": (1, 1)},
 }
@@ -76,10 +78,10 @@ def _whole(match: re.Match[str]) -> bool:
 
 
 def values(found: Headers, port: str, bridge: str, raw: Iterable[str]) -> dict[str, Domain]:
-    """Every field that a frame from a port has. `raw` are the fields of raw_selectors that are asked for."""
+    """Every field that a frame from a port has; the port is in no group. `raw` are the fields of raw_selectors that are asked for."""
     numbers = {name: number for name, number in _numbers(found, raw) if number is not None}
     names = {"iif": frozenset({port}), "ibr": frozenset({bridge})}
-    return {**names, **{name: one(number) for name, number in numbers.items()}}
+    return {"iifgroup": one(0), **names, **{name: one(number) for name, number in numbers.items()}}
 
 
 def _numbers(found: Headers, raw: Iterable[str]) -> Iterator[tuple[str, int | None]]:

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 from reconciler.explain.headers import Base
 from reconciler.explain.selectors import UNDERSTOOD, raw_selectors
 from reconciler.foreign.match import Domain, Truth, holds, one
+from reconciler.guard.nftables_rules import declarations
 from state.netfilter import (
     CopyMark,
     Leave,
@@ -36,7 +37,8 @@ Chains = Sequence[tuple[str, tuple[str, ...]]]
 # The kernel refuses chains that go deeper (NFT_JUMP_STACK_SIZE).
 _DEEPEST = 16
 _BASE = re.compile(r"type filter hook \w+ priority [^;]+; policy (?P<policy>accept|drop);")
-_REFUSAL = "refused_"
+_COUNTED = re.compile(r"\bupdate @count_(?P<reason>\w+) ")
+_DECLARED = re.compile(r"^\t(?:set|map) (\w+) \{$", re.MULTILINE)
 
 
 class NotUnderstood(ValueError):  # noqa: N818  # read as a sentence: the rule is not understood
@@ -89,23 +91,28 @@ class Ruleset:
     def read(cls, written: Chains, elements: Mapping[str, Iterable[str]]) -> Ruleset:
         """The rules as they are written, by chain, with what their sets hold."""
         raw = raw_selectors(line for _, lines in written for line in lines)
-        sets = {name: tokens(", ".join(sorted(members))) for name, members in elements.items()}
+        # What the kernel fills, and what people open for a time, is not of the bindings.
+        sets = {name: list[str]() for name in _DECLARED.findall(declarations())}
+        sets |= {name: tokens(", ".join(sorted(members))) for name, members in elements.items()}
         reader = RuleReader(sets, {**UNDERSTOOD, **raw})
         read = {name: _read(reader, name, lines) for name, lines in written}
         known = frozenset(each.field for each in reader.selectors.values())
         for name, chain in read.items():
-            for rule in chain.rules:
-                _understood(f"chain {name}: `{rule.text}`", rule, known, read)
+            for at, rule in enumerate(chain.rules):
+                where = f"chain {name}: `{rule.text}`"
+                _understood(where, rule, known, read)
+                if any(isinstance(step, Sometimes) for step in rule.steps) and not _idle(chain.rules[at:]):
+                    raise NotUnderstood(f"{where}: a limit decides")
         return cls(read, tuple(words[0] for words in raw))
 
     def way(self, base: Base, fields: Mapping[str, Domain]) -> Way:
         """What becomes of a frame with these fields (see selectors.values) in a base chain."""
         self._hops, self._fields, self._mark = [], {**fields, "mark": one(0)}, 0
         verdict = self._run(base, 0) or self._chains[base].policy
-        reason = next((hop.led for hop in self._hops if hop.led.startswith(f"goto {_REFUSAL}")), "")
+        counted = (_COUNTED.search(hop.rule) for hop in self._hops)
         return Way(
             "pass" if verdict == "accept" else "drop",
-            reason.removeprefix(f"goto {_REFUSAL}"),
+            next((match["reason"] for match in counted if match), ""),
             base,
             tuple(self._hops),
         )
@@ -171,6 +178,15 @@ def _empty_map(rule: Rule) -> bool:
     return "vmap" in tokens(rule.text) and not any(isinstance(each, Verdict | SetMark) for each in rule.steps)
 
 
+def _idle(rules: Sequence[Rule]) -> bool:
+    """Whether nothing becomes of a frame by a rule that a limit may pass over: neither by itself, nor as it may end the chain early.
+
+    What becomes of a frame must not hang on how many there were before.
+    """
+    first, *rest = ([each for each in rule.steps if isinstance(each, Verdict | SetMark)] for rule in rules)
+    return not first or (first == [Verdict("return")] and all(each in ([], first) for each in rest))
+
+
 def _understood(where: str, rule: Rule, known: Container[str], there: Container[str]) -> None:
     """See that a rule can be carried out exactly. `known` are the fields that a frame may have, `there` the chains.
 
@@ -186,8 +202,7 @@ def _understood(where: str, rule: Rule, known: Container[str], there: Container[
             case SetMark("mark"):
                 understood = True
             case Sometimes():
-                # A limit may keep a side effect back. What becomes of a frame must not hang on how many there were before.
-                understood = not any(isinstance(each, Verdict | SetMark) for each in rule.steps)
+                understood = True  # see _idle
             case Verdict(kind, to):
                 understood = kind != "ask" and (not to or to in there)
             case Unknown() | SetMark() | CopyMark() | Untrack() | Rewrite() | Leave():

@@ -21,7 +21,7 @@ MATCHES = (
     "ip frag-off & 8191 != 0", "ip frag-off & 16383 == 0",
     "ip6 saddr ::", "ip6 saddr != 2001:db8::11", "ip6 daddr ff02::1", "ip6 nexthdr 58", "ip6 nexthdr != 58", "ip6 length 32", "ip6 length != 24",
     "frag nexthdr 58", "frag nexthdr != 58", "frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts }",
-    "icmpv6 type nd-neighbor-advert", "icmpv6 type != nd-neighbor-advert", "icmpv6 code 0", "igmp type membership-query", "igmp type != 48",
+    "icmpv6 type nd-neighbor-advert", "icmpv6 type != nd-neighbor-advert", "icmpv6 code 0", "icmp type echo-request", "icmp type != echo-request", "icmp code 0", "iifgroup 0", "iifgroup != 0", "igmp type membership-query", "igmp type != 48",
     "udp dport 67", "udp dport != 67", "udp sport 68 udp dport 67", "tcp dport != 0", "udp sport { 67, 68, 546 }",
     "arp htype 1", "arp ptype != ip", "arp hlen 6", "arp plen != 4", "arp operation request", "arp operation != { request, reply }",
     "arp saddr ip 192.0.2.11", "arp saddr ip != 192.0.2.11", "arp daddr ip 0.0.0.0", "arp saddr ether 00:00:5e:00:53:0a", "arp daddr ether != 00:00:00:00:00:00",

@@ -10,7 +10,7 @@ import pytest
 from reconciler.explain.headers import entered, headers
 from reconciler.explain.judge import Judge
 from reconciler.explain.selectors import raw_selectors, values
-from reconciler.explain.walk import NotUnderstood, Ruleset
+from reconciler.explain.walk import Hop, NotUnderstood, Ruleset
 from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.nftables import elements
 from reconciler.guard.nftables_rules import REASONS, chains
@@ -51,8 +51,13 @@ def variants() -> Iterator[Guard]:
 
 
 def mended(chain: str, *lines: str) -> Ruleset:
-    """The rules with some lines in front of a chain's own."""
-    written = [
+    """The rules with some lines in front of a chain's own, and a chain that notes the first of many at most."""
+    noted: tuple[str, ...] = (
+        "limit rate 1/second log return",
+        "update @noted { iifname limit rate 1/second } log",
+    )
+    written = [("noted", noted)]
+    written += [
         (name, (*old[: name == "prerouting"], *lines, *old[name == "prerouting" :]) if name == chain else old)
         for name, old in chains(GUARD, FEATURES[0])
     ]
@@ -94,14 +99,9 @@ def test_frames_that_nobody_would_write_are_answered_as_well() -> None:
 def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
     way = Judge.of(GUARD, FEATURES[0]).way(SPOOFED, port=A.port, bridge=BRIDGE)
 
-    assert [hop.chain for hop in way.hops] == [
-        "prerouting",
-        "from_guest",
-        "from_v4",
-        *["refused_v4"] * 2,
-        *["refused"] * 2,
-    ]
-    assert way.hops[-1].led == "drop"
+    chains_met = list(dict.fromkeys(hop.chain for hop in way.hops))
+    assert chains_met[:4] == ["prerouting", "from_guest", "from_v4", "refused_v4"]
+    assert way.hops[-1] == Hop("refused", "drop", "drop")
 
 
 @pytest.mark.parametrize(
@@ -111,6 +111,9 @@ def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
         "ct state established accept",
         "fib saddr type local drop",
         "limit rate 5/second accept",
+        "limit rate 5/second return",
+        "limit rate 5/second meta mark set 0x1",
+        "iifname @nobody accept",
         "update @count_mac { iifname limit rate 1/second } drop",
         "goto nowhere",
         "queue",
@@ -138,10 +141,11 @@ def test_a_base_chain_whose_hook_is_not_understood_is_an_error() -> None:
     [
         'limit rate 1/second log prefix "x" level debug',
         "counter",
-        "update @count_mac { iifname limit rate 15/minute burst 5 packets } log",
+        "update @noted { iifname limit rate 15/minute burst 5 packets } log",
         "meta mark set 0x1",
         'log prefix "accept drop" level info group 1',
         'iifname "other" drop',
+        "jump noted",
     ],
 )
 def test_side_effects_decide_nothing(line: str) -> None:
