@@ -6,18 +6,17 @@ the protection alone is judged. Each rule stands for what the system loads, not 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from reconciler.guard import nftables, port_lock
-from reconciler.guard.binding import Address, Binding
+from reconciler.guard.binding import Address, Binding, Step
 from state.nft import probe_features
 from tests.packets.lab import Lab
 from tests.packets.parties import GUARD, UPLINK
 
 IPTABLES, EBTABLES, NFT = ("iptables-nft-restore",), ("ebtables-nft-restore",), ("nft", "-f", "-")
-Step = tuple[Sequence[str], str]  # a command and its stdin
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +32,10 @@ class Peer:
         """Its rules, on a bench that has none."""
         if self.bridged:
             lab.filter_by_iptables(enabled=True)
-        for argv, stdin in self.steps(lab):
-            lab.dom0.must(*argv, stdin=stdin)
+        for step in self.steps(lab):
+            done = lab.dom0.run(step.argv, stdin=step.stdin)
+            if done.rc != 0 and not step.optional:
+                raise RuntimeError(f"{self.name}: {' '.join(step.argv)}: {done.stderr}")
 
 
 def _v4(binding: Binding) -> tuple[IPv4Network, ...]:
@@ -47,7 +48,7 @@ def _none(_: Lab) -> Iterator[Step]:
 
 def _xen(_: Lab) -> Iterator[Step]:
     """FORWARD drops, the uplink may send, and for each vif what comes from its addresses, DHCP, and all that goes to it."""
-    yield IPTABLES, _filter(_xen_rules())
+    yield Step(IPTABLES, _filter(_xen_rules()))
 
 
 def _xen_untracked(_: Lab) -> Iterator[Step]:
@@ -55,7 +56,7 @@ def _xen_untracked(_: Lab) -> Iterator[Step]:
     lines = [
         f"-A PREROUTING -m physdev --physdev-in {port} {match} -j NOTRACK\n" for port, match in _xen_matches()
     ]
-    yield (
+    yield Step(
         IPTABLES,
         f"*raw\n:PREROUTING ACCEPT\n:OUTPUT ACCEPT\n{''.join(lines)}COMMIT\n{_filter(_xen_rules())}",
     )
@@ -99,7 +100,7 @@ def _by_hand(_: Lab) -> Iterator[Step]:
         yield '-m limit --limit 15/min -j LOG --log-prefix "Dropped by firewall: " --log-level 7'
         yield "-j DROP"
 
-    yield IPTABLES, _filter(rules(), "ACCEPT")
+    yield Step(IPTABLES, _filter(rules(), "ACCEPT"))
 
 
 def _clean_traffic(_: Lab) -> Iterator[Step]:
@@ -142,7 +143,7 @@ def _clean_traffic(_: Lab) -> Iterator[Step]:
     declared = "".join(
         f":{chain}\n" for chain in ["PREROUTING ACCEPT", "OUTPUT ACCEPT", "POSTROUTING ACCEPT", *chains]
     )
-    yield EBTABLES, f"*nat\n{declared}{''.join(f'-A {rule}' + chr(10) for rule in rules)}"
+    yield Step(EBTABLES, f"*nat\n{declared}{''.join(f'-A {rule}' + chr(10) for rule in rules)}")
 
 
 def _incus(_: Lab) -> Iterator[Step]:
@@ -152,7 +153,7 @@ def _incus(_: Lab) -> Iterator[Step]:
         for hook in ("input", "forward"):
             lines = "".join(f"\t\tiifname {each.interface} {line}\n" for line in _incus_rules(each, hook))
             text += f"\tchain {hook}{number} {{\n\t\ttype filter hook {hook} priority -200; policy accept;\n{lines}\t}}\n"
-    yield NFT, f"{text}}}\n"
+    yield Step(NFT, f"{text}}}\n")
 
 
 def _incus_rules(binding: Binding, hook: str) -> Iterator[str]:
@@ -183,9 +184,9 @@ def _bits(network: Address) -> str:
 
 def _ours(lab: Lab) -> Iterator[Step]:
     """Both layers, as they are on a host."""
-    yield NFT, nftables.full(GUARD, probe_features(lab.dom0))
+    yield Step(NFT, nftables.full(GUARD, probe_features(lab.dom0)))
     for each in GUARD.bindings:
-        yield from ((argv, "") for argv in port_lock.lock(each.interface, each.mac))
+        yield from (Step(argv, "") for argv in port_lock.lock(each.interface, each.mac))
 
 
 # Another backend of ours is one more line here.

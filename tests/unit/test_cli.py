@@ -179,6 +179,34 @@ def test_what_rendering_leaves_out_is_said_with_the_error_of_its_file(checkout: 
     )
 
 
+def test_a_packet_is_explained_as_text_and_as_data_from_git_alone(checkout: Path) -> None:
+    where = ("--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE)
+
+    told = call("explain", "vif=vm01", "src=203.0.113.9", *where)
+    data = json.loads(call("explain", "--json", "vif=vm01/0", *where).output)
+
+    assert told.exit_code == 0
+    # A new host only watches.
+    assert told.output.startswith(
+        "pass (v4, audited): source address 203.0.113.9 is not bound to vm01 (domu.vm01"
+    )
+    assert (data["format_version"], data["verdict"], data["reason"]) == ("1.0", "pass", None)
+    assert data["bound"]["address"] == "domu.vm01.vif.0"
+
+
+def test_all_that_is_wrong_with_a_packet_is_told_and_the_exit_status_is_1(checkout: Path) -> None:
+    where = ("--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE)
+
+    done = shell("explain", "vif=vm01", "src=a", "dport=b", *where)
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "domgit: src: 'a' is no such value (expected an IPv4 or IPv6 address)",
+        "domgit: dport: 'b' is no such value (expected a number up to 65535)",
+    ]
+    assert call("explain", *where).exit_code != 0
+
+
 def test_a_domus_configuration_is_rendered(checkout: Path) -> None:
     done = call(
         "render", "xl", "vm01", "--repo", str(checkout), "--rev", "WORKTREE", "--host", "dom0-a", *NOWHERE
