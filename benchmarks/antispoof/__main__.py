@@ -157,9 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.antispoof", description=__doc__)
     parser.add_argument("--json", action="store_true", help="every frame that went wrong, by system and row")
     options = parser.parse_args()
-    lab = Lab()
-    forged = rows()
-    scores = [score(lab, peer, forged, LEGAL_BY_KIND) for peer in PEERS]
+    lab, forged, scores = Lab(), rows(), []
+    for peer in PEERS:
+        bench = lab if peer.bench is Lab else peer.bench()
+        scores.append(score(bench, peer, forged, LEGAL_BY_KIND))
+        if bench is not lab:
+            bench.close()
     if options.json:
         print(json.dumps(document(scores, lab, forged, LEGAL_BY_KIND), indent=2))
     else:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 
+from benchmarks.antispoof import firewalled
 from reconciler.guard import nftables, port_lock
 from reconciler.guard.binding import Address, Binding, Step
 from state.nft import probe_features
@@ -21,12 +22,16 @@ IPTABLES, EBTABLES, NFT = ("iptables-nft-restore",), ("ebtables-nft-restore",), 
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """A system under comparison. `basis`: what its rules were written from. `bridged`: they need br_netfilter switched on."""
+    """A system under comparison. `basis`: what its rules were written from. `bridged`: they need br_netfilter switched on.
+
+    `bench`: where it needs bridges of its own.
+    """
 
     name: str
     basis: str
     steps: Callable[[Lab], Iterator[Step]]
     bridged: bool = False
+    bench: type[Lab] = Lab
 
     def load(self, lab: Lab) -> None:
         """Its rules, on a bench that has none."""
@@ -211,6 +216,13 @@ PEERS = (
         bridged=True,
     ),
     Peer("libvirt", "nwfilter clean-traffic with each address as an IP parameter", _clean_traffic),
+    Peer(
+        "Proxmox",
+        "the VM firewall with macfilter and an ipfilter set for each NIC, rules of IN and OUT accept",
+        firewalled.steps,
+        bridged=True,
+        bench=firewalled.FirewalledLab,
+    ),
     Peer(
         "Incus",
         "a bridged NIC with security.mac_filtering, security.ipv4_filtering and security.ipv6_filtering",

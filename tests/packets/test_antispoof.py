@@ -34,6 +34,7 @@ EXPECTED = {
     "Xen antispoof, NOTRACK": ({MAC, GUEST, POISON, QEMU, OPTION}, set[str]()),
     "by hand": ({MAC, GUEST, POISON, QEMU, OPTION}, set[str]()),
     "libvirt": ({QEMU}, {PROBE, UDP6}),
+    "Proxmox": ({QEMU, OPTION}, {PROBE}),
     "Incus": ({MAC, OPTION}, {PROBE}),
     "domgit, nftables": (set[str](), set[str]()),
 }
@@ -48,15 +49,32 @@ def empty(lab: Lab) -> Iterator[Lab]:
     lab.filter_by_iptables(enabled=False)
 
 
-@pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_the_rules_of_a_system_load_and_do_what_it_is_known_for(empty: Lab, peer: Peer) -> None:
-    found = score(empty, peer, FORGED_FEW, LEGAL_FEW)
+@pytest.fixture(params=PEERS, ids=lambda peer: peer.name)
+def peer(request: pytest.FixtureRequest) -> Peer:
+    found = request.param
+    assert isinstance(found, Peer)
+    return found
+
+
+@pytest.fixture
+def bench(empty: Lab, peer: Peer) -> Iterator[Lab]:
+    """The one for all, or a system's own."""
+    if peer.bench is Lab:
+        yield empty
+        return
+    own = peer.bench()
+    yield own
+    own.close()
+
+
+def test_the_rules_of_a_system_load_and_do_what_it_is_known_for(bench: Lab, peer: Peer) -> None:
+    found = score(bench, peer, FORGED_FEW, LEGAL_FEW)
 
     assert (set(found.leaked["few"]), set(found.lost["few"])) == EXPECTED[peer.name]
     assert f"| **leaked of 6 forged** | **{len(found.leaked['few'])}** |\n" in table(
         [found], FORGED_FEW, LEGAL_FEW
     )
-    told = json.loads(json.dumps(document([found], empty, FORGED_FEW, LEGAL_FEW)))
+    told = json.loads(json.dumps(document([found], bench, FORGED_FEW, LEGAL_FEW)))
     assert told["systems"][0]["leaked"] == len(told["systems"][0]["leaked_frames"]["few"])
 
 
