@@ -127,7 +127,8 @@ def _an_extension(dice: random.Random, frame: bytearray) -> None:
     """One more header behind that of IPv6, of right or wrong length, the packet's length made right or left."""
     if frame[12:14] != b"\x86\xdd" or len(frame) < 54:
         return
-    kind, following = dice.choice(_EXTENSIONS), frame[20]
+    kind = dice.choice(_EXTENSIONS)
+    following = dice.choice((*[frame[20]] * 4, f.NO_NEXT, f.AH, f.DESTINATION))
     header: bytes = {
         f.FRAGMENT: f.fragment_header(following, dice.choice((0, 0, 1, 3)), more=dice.random() < 0.5),
         f.AH: f.authentication(following),
@@ -140,6 +141,14 @@ def _an_extension(dice: random.Random, frame: bytearray) -> None:
         frame[18:20] = struct.pack("!H", (int.from_bytes(frame[18:20]) + len(header)) & 0xFFFF)
 
 
+def _nothing_behind(dice: random.Random, frame: bytearray) -> None:
+    """The IP header alone, and one that says so, or is off by one."""
+    six, off = frame[12:14] == b"\x86\xdd", dice.choice((0, 0, 0, -1, 1))
+    if len(frame) > (54 if six else 34):
+        _put(frame, 18 if six else 16, struct.pack("!H", max(0, (0 if six else 20) + off)))
+        del frame[(54 if six else 34) + dice.choice((0, 0, 0, -1, 1)) :]
+
+
 def _an_option(dice: random.Random, frame: bytearray) -> None:
     if len(frame) > 78:
         _put(frame, 78, bytes((dice.choice((1, 2, 14, 0)), dice.choice((0, 1, 1, 2)))) + dice.choice(_MACS))
@@ -148,4 +157,5 @@ def _an_option(dice: random.Random, frame: bytearray) -> None:
 _CHANGES: tuple[Change, ...] = (
     _a_bit, _a_byte, _cut, _padded, _type, _tag, _a_mac, _a_group, _an_address, _an_address, _a_length, _a_version, _a_fragment,
     _a_protocol, _a_message, _ports, _an_extension, _an_extension, _an_option,
+    _nothing_behind,
 )  # fmt: skip
