@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from reconciler.explain import build
@@ -323,8 +323,3 @@ def holders(guard: Guard, address: IpAddress) -> tuple[Binding, ...]:
             for network in (*each.addresses, eui64_link_local(each.mac))
         )
     )
-
-
-def address_of(number: int, version: int) -> IpAddress:
-    """The address with that number."""
-    return ip_address(number.to_bytes(4 if version == _V4 else 16))

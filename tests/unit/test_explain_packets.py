@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reconciler.explain.judge import Judge
 from reconciler.explain.packet import Described, described
 from reconciler.explain.words import WORDS, PacketError
+from state.nft import Features
 from tests.packets import frames as f
 from tests.packets.cases import ANY_MAC, BROADCAST, arp, icmp6
-from tests.packets.parties import DOM0, GATEWAY, GUARD, UPLINK, A, B, binding, guard
+from tests.packets.parties import BRIDGE, DOM0, GATEWAY, GUARD, UPLINK, A, B, binding, guard
 
 SOMEBODY = "00:00:5e:00:53:01"  # who is on the other side where nobody is named; here the gateway's as well
 REST = bytes(16)
+JUDGE = Judge.of(GUARD, Features(ibrname=True))
 
 
 def packet(text: str, **ports: str) -> Described:
@@ -221,3 +226,48 @@ def test_all_that_is_wrong_is_told_at_once(words: str, problems: list[str]) -> N
 def test_long_values_are_cut_and_blanks_are_no_names() -> None:
     with pytest.raises(PacketError, match=r"hex: 'z{40}\.\.\.' is no such value"):
         described(["vif=a b", f"hex={'z' * 99}"], GUARD, {})
+
+
+VALUES = {
+    "vif": ["vm01", "vm02", "eth0", "nobody"],
+    "bridge": [BRIDGE],
+    "smac": [A.mac, B.mac],
+    "dmac": [BROADCAST],
+    "vlan": ["0", "0x88a8:1,2"],
+    "type": ["ip", "ip6", "arp", "lldp", "4"],
+    "src": [A.v4, B.v4, "0.0.0.0", A.v6, "::"],
+    "dst": [GATEWAY.v4, GATEWAY.v6, "ff02::1", "224.0.0.1"],
+    "proto": ["udp", "tcp", "icmp", "icmpv6", "igmp", "arp", "ospf", "0", "59"],
+    "sport": ["1"],
+    "dport": ["53", "67", "68", "546", "547"],
+    "chaddr": [B.mac],
+    "icmp": ["echo", "ns", "na", "ra", "mld-done", "143", "255"],
+    "code": ["1"],
+    "target": [A.v4, A.v6, B.v6],
+    "option": ["none", "nonce", f"tll:{B.mac}"],
+    "igmp": ["query", "report"],
+    "op": ["request", "7"],
+    "sender-mac": [B.mac],
+    "target-mac": [B.mac],
+    "ext": ["hop", "dst,ah", "frag", "7"],
+    "frag": ["first", "later", "0", "8191+"],
+}
+WORDS_OF_ANY_KIND = st.dictionaries(st.sampled_from(sorted(VALUES)), st.integers(0, 99), max_size=7)
+
+
+@given(WORDS_OF_ANY_KIND)
+def test_any_words_make_a_frame_that_is_judged_or_are_told_to_make_none(chosen: dict[str, int]) -> None:
+    words = [f"{name}={VALUES[name][number % len(VALUES[name])]}" for name, number in chosen.items()]
+    try:
+        found = described(words, GUARD, {})
+    except PacketError as exc:
+        said = exc.problems
+    else:
+        said = ()
+        assert JUDGE.way(found.frame, port=found.port, bridge=BRIDGE).verdict in {"pass", "drop"}
+
+    assert [each for each in said if "(expected " not in each] == []
+
+
+def test_every_word_is_tried_above() -> None:
+    assert {*VALUES, "hex"} == set(WORDS)
