@@ -75,15 +75,24 @@ arp operation request arp saddr ip 0.0.0.0 iifname . arp saddr ether . arp daddr
 goto refused_arp
 """
 # A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
-# Behind the header of a fragment may stand padding in place of the message: none asks a server.
+# Behind the header of a fragment may stand padding in place of the message: none asks a server. A later fragment has no
+# header at all: what stands where one would be is payload, and reading it as ports would lose two in 65,536 (Linux 6.18).
 _FROM_V4 = """
+ip frag-off & 8191 != 0 goto later_v4
 udp dport 68 goto refused_dhcp
 udp dport 67 ip frag-off & 16383 != 0 goto refused_dhcp
 udp dport 67 jump dhcp_client
-igmp type { membership-query, 48 } goto refused_router
+igmp type { membership-query, 19, 20, 48, 50 } goto refused_router
+icmp type { redirect, router-advertisement } goto refused_router
+ip protocol pim goto refused_router
 iifname . ether saddr . ip saddr @own_v4 accept
 iifname . ether saddr . ip saddr @own_net4 accept
 ip saddr 0.0.0.0 ip daddr 255.255.255.255 udp sport 68 udp dport 67 accept
+goto refused_v4
+"""
+_LATER_V4 = """
+iifname . ether saddr . ip saddr @own_v4 accept
+iifname . ether saddr . ip saddr @own_net4 accept
 goto refused_v4
 """
 # Fails closed on a message that is too short to hold the client's hardware address.
@@ -97,6 +106,7 @@ _FROM_V6 = """
 frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts } goto refused_v6
 meta l4proto 51 @th,0,8 { 0x0, 0x2b, 0x2c, 0x33, 0x3a, 0x3c } goto refused_v6
 icmpv6 type { mld-listener-query, nd-router-advert, nd-redirect, 139, 140, ind-neighbor-solicit, ind-neighbor-advert, 147, 151, 152, 153 } goto refused_router
+meta l4proto pim goto refused_router
 udp dport 546 goto refused_dhcp
 ip6 nexthdr != ipv6-icmp icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } goto refused_nd
 icmpv6 type vmap { nd-router-solicit : goto solicit_router, nd-neighbor-solicit : goto solicit_neighbor, nd-neighbor-advert : goto advertise }
@@ -159,6 +169,7 @@ _GUEST_CHAINS = (
     ("from_guest", _FROM_GUEST),
     ("from_arp", _FROM_ARP),
     ("from_v4", _FROM_V4),
+    ("later_v4", _LATER_V4),
     ("dhcp_client", _DHCP_CLIENT),
     ("from_v6", _FROM_V6),
     ("advertise", _ADVERTISE),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 from typing import Literal
 
 from tests.packets import frames as f
@@ -137,6 +138,15 @@ def _legal_v4() -> Iterator[tuple[str, bytes]]:
         "a later fragment",
         f.ethernet(B.mac, A.mac, f.IPV4, f.ipv4(A.v4, B.v4, f.UDP, whole[24:], fragment=3)),
     )
+    # Payload that would be a refused message where the transport header of a whole packet stands.
+    for name, protocol, body in (
+        ("an answer to a dhcp client", f.UDP, b"\x13\x88\0\x44"),
+        ("a question to a dhcp server", f.UDP, b"\x13\x88\0\x43"),
+        ("an igmp query", f.IGMP, b"\x11\0\0\0"),
+        ("an icmp redirect", f.ICMP, b"\5\0\0\0"),
+    ):
+        packet = f.ipv4(A.v4, B.v4, protocol, body * 6, fragment=3)
+        yield f"a later fragment whose payload looks like {name}", f.ethernet(B.mac, A.mac, f.IPV4, packet)
     yield "dhcp discover", dhcp4("0.0.0.0", "255.255.255.255")
     yield "dhcp renew, unicast to the gateway", dhcp4(A.v4, GATEWAY.v4, to=GATEWAY.mac)
     report = f.ipv4(A.v4, "224.0.0.22", f.IGMP, f.igmp(0x22, "233.252.0.5"), options=b"\x94\x04\0\0")
@@ -417,6 +427,22 @@ def _roles() -> Iterator[tuple[str, bytes]]:
     yield "igmp query", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
     found = f.ipv4(A.v4, "224.0.0.106", f.IGMP, f.igmp(0x30))
     yield "igmp multicast router advertisement", f.ethernet(f.group_mac("224.0.0.106"), A.mac, f.IPV4, found)
+    for name, protocol, body in (
+        ("distance vector probe", f.IGMP, f.igmp(0x13)),
+        ("pim hello of version 1", f.IGMP, f.igmp(0x14)),
+        ("igmp multicast router termination", f.IGMP, f.igmp(0x32)),
+        ("pim hello", f.PIM, f.PIM_HELLO),
+        ("icmp router advertisement", f.ICMP, f.icmp(9, b"\1\2\7\x08" + IPv4Address(A.v4).packed + bytes(4))),
+        ("icmp redirect", f.ICMP, f.icmp(5, IPv4Address(A.v4).packed + udp4(B.v4, GATEWAY)[14:42])),
+    ):
+        packet = f.ipv4(A.v4, "224.0.0.13", protocol, body)
+        yield name, f.ethernet(f.group_mac("224.0.0.13"), A.mac, f.IPV4, packet)
+    for name, headers in (
+        ("pim hello over IPv6", b""),
+        ("pim hello behind destination options", f.extension(f.PIM)),
+    ):
+        packet = f.ipv6(A.link_local, "ff02::d", f.DESTINATION if headers else f.PIM, headers + f.PIM_HELLO)
+        yield name, f.ethernet(f.group_mac("ff02::d"), A.mac, f.IPV6, packet)
     query = f.ipv4("0.0.0.0", "224.0.0.1", f.IGMP, f.igmp(0x11))
     yield "igmp query from no address", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
     yield "mld query", _mld(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16 + b"\2\x7d\0\0")

@@ -6,7 +6,8 @@ import struct
 from ipaddress import IPv4Address, IPv6Address
 
 IPV4, ARP, IPV6 = 0x0800, 0x0806, 0x86DD
-ICMP, IGMP, TCP, UDP, ICMPV6, AH = 1, 2, 6, 17, 58, 51
+ICMP, IGMP, TCP, UDP, ICMPV6, AH, PIM = 1, 2, 6, 17, 58, 51, 103
+PIM_HELLO = b"\x20\0\xde\xfe\0\1\0\2\0\x69"  # RFC 7761, 4.9.2, with its hold time
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION, NO_NEXT = 0, 43, 44, 60, 59
 ROUTER_ALERT = bytes((5, 2, 0, 0, 1, 0))  # RFC 2711 with two bytes of padding: MLD is sent behind it
 RA, NS, NA, RS = 134, 135, 136, 133
