@@ -8,7 +8,7 @@ DOM0 := $(PYTHON) -m tests.dom0
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables ipset conntrack kmod util-linux \
 	mount procps e2fsprogs strace tcpdump
 
-.PHONY: help demo test check mutation shell bench bench-antispoof lock clean setup setup-tools setup-python setup-dom0
+.PHONY: help demo test check mutation shell bench bench-antispoof lock clean setup setup-tools setup-python setup-dom0 fuzz-guard
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
@@ -17,6 +17,7 @@ help:
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
 	@echo 'make bench-antispoof  the same forged and legal frames through the rules of other systems and ours (root, half a minute)'
 	@echo 'make mutation  one mistake at a time in the core, and whether a test notices it (root, hours; goes on where it was)'
+	@echo 'make fuzz-guard  a million drawn frames through the guard, each held against an oracle (root, some minutes; FRAMES= SEED= SHARD=I/N)'
 	@echo 'make shell   a shell inside the simulated dom0 with domgit, xl, two guests and the repository (root)'
 
 demo: setup
@@ -42,6 +43,12 @@ mutation: setup-python
 	@nice -n 15 $(PYTHON) -m tests.mutation
 	@nice -n 15 $(PYTHON) -m tests.mutation --packets
 	@nice -n 15 $(PYTHON) -m tests.mutation --thorough
+
+FRAMES := 1000000
+SEED := 1
+SHARD := 0/1
+fuzz-guard: setup-python
+	@nice -n 15 $(PYTHON) -m tests.packets.fuzz --frames $(FRAMES) --seed $(SEED) --shard $(SHARD)
 
 lock:
 	@.ci/lock
