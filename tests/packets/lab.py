@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import socket
 import struct
@@ -99,6 +100,16 @@ class Lab:
         self.sockets.pop(port).close()
         self.dom0.must("ip", "link", "del", port)
         self._guests.pop(port).close()
+
+    def namespace(self, port: str) -> Namespace:
+        """Where the party behind a port lives."""
+        return self._guests[port]
+
+    def dropped(self, port: str) -> int:
+        """How many frames the two ends of a port have dropped because a queue was full."""
+        ends = [(self.dom0, port), *([(self._guests[port], "eth0")] if port in self._guests else [])]
+        found = [json.loads(each.must("ip", "-j", "-s", "link", "show", device)) for each, device in ends]
+        return sum(link[0]["stats64"][way]["dropped"] for link in found for way in ("rx", "tx"))
 
     def close(self) -> None:
         """Everything gone; the kernel removes what was in the namespaces."""

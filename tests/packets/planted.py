@@ -117,7 +117,7 @@ MISTAKES = (
     ),
     Mistake(
         "meta protocol instead of ether type",
-        instead("ether type vmap", "meta protocol vmap"),
+        instead("\t\tether type ", "\t\tmeta protocol "),
         ("drop: the own address in VLAN 0", "drop: router advertisement in VLAN 100"),
     ),
     Mistake(
