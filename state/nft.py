@@ -16,6 +16,7 @@ LIST_TABLES = ("nft", "list", "tables")
 PROBE = ("nft", "-c", "-f", "-")
 _HEAD, _END = f"table {TABLE} {{\n", "\n}\n"
 _BLOCK = re.compile(r"\t(?P<kind>set|map|chain) (?P<name>[0-9A-Za-z_]{1,128}) \{")
+_BY_TRAFFIC = ("count_", "log_")
 _ELEMENTS = "\t\telements = {"
 # A key may be the name of an interface, and that may be anything that is no blank.
 _MEMBER = re.compile(r'(?:"[^"]*"|[^",])+')
@@ -70,8 +71,8 @@ def parse_table(text: str) -> LoadedTable:
     elements = {
         block.name: block.members
         for block in _listed(text)
-        # Counters come and go with traffic: they are read by who wants them, not compared.
-        if block.kind in {"set", "map"} and not block.name.startswith("count_")
+        # What was counted, and what may still be logged, comes and goes with traffic: it is not compared.
+        if block.kind in {"set", "map"} and not block.name.startswith(_BY_TRAFFIC)
     }
     return LoadedTable(elements, normalised_rules(text))
 

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.guard.binding import Guard
+from reconciler.guard.binding import Guard, LogLimit
+from reconciler.guard.log_shares import QUIET, shares
 from state.nft import Features
 
 TABLE = "bridge domgit"
@@ -54,6 +55,12 @@ SETS = (
     Set("own_target_net", "typeof iifname . @th,64,128", "interval"),
     Set("own_inner_mac", "typeof iifname . @th,208,48"),
 )
+# Vifs that a human has opened for a time. By MAC as well: whoever gets the name meanwhile does not get this.
+# The kernel closes them: it needs nobody of us for that.
+BYPASSED = Set("bypassed", "type ifname . ether_addr", "timeout")
+# The kernel adds ports as they send, and forgets a port that has sent nothing wrong for so long: names come and go.
+REMEMBERED = "30d"
+_BY_PORT = "type ifname\n\t\tsize 65535"
 REASONS = ("mac", "type", "arp", "v4", "v6", "nd", "dhcp", "router", "unknown")
 
 # No map without a name in any rule: when rules are loaded again, the elements of the old one are gone at once for a frame that
@@ -195,16 +202,23 @@ LISTED = (
     *UNREADABLE,
     ("\t\tigmp type", "\t\tether type ip igmp type"),
     (" level warn\n", "\n"),  # the default is left out
+    (" level warn return\n", " return\n"),
 )
 
 
 def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """All chains as (name, lines), those that others jump to before them."""
-    log = guard.log
-    limit = f"limit rate {log.count}/{log.per} "
-    prefix = f'log prefix "{log.prefix}" level {log.level}'
     found: list[tuple[str, tuple[str, ...]]] = [
-        ("refused", (f"{limit}{prefix}", "iifname @audited accept", "drop"))
+        ("log_refused", _log(guard.log)),
+        (
+            "refused",
+            (
+                "jump log_refused",
+                "iifname @audited accept",
+                f"iifname . ether saddr @{BYPASSED.name} accept",
+                "drop",
+            ),
+        ),
     ]
     found += [
         (f"refused_{reason}", (f"update @count_{reason} {{ iifname }}", "goto refused"))
@@ -212,7 +226,7 @@ def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]
         if reason != "unknown"
     ]
     if guard.unknown_vifs == "drop":
-        found.append(("refused_unknown", ("update @count_unknown { iifname }", f"{limit}{prefix}", "drop")))
+        found.append(("refused_unknown", ("update @count_unknown { iifname }", "jump log_refused", "drop")))
     else:
         found.append(("refused_unknown", ("update @count_unknown { iifname }", "accept")))
     found += [(name, tuple(text.strip().splitlines())) for name, text in reversed(_GUEST_CHAINS)]
@@ -223,6 +237,15 @@ def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]
     found.append(("input", (_BASE_CHAINS["input"], ordinary, *ports)))
     found.append(("prerouting", (_BASE_CHAINS["prerouting"], *ports)))
     return tuple(found)
+
+
+def _log(limit: LogLimit) -> tuple[str, ...]:
+    """The lines for what is dropped: a rule that has no more to give, or no room for another port, ends, and the next one is asked."""
+    of, line = shares(limit), f'log prefix "{limit.prefix}" level {limit.level}'
+    return (
+        f"update @log_first {{ iifname limit rate {of.one_first} }} limit rate {of.first} {line} return",
+        f"update @log_share {{ iifname limit rate {of.port} }} limit rate {of.common} {line}",
+    )
 
 
 def _ports(guard: Guard, features: Features) -> tuple[str, ...]:
@@ -236,12 +259,19 @@ def _ports(guard: Guard, features: Features) -> tuple[str, ...]:
 
 
 def declarations() -> str:
-    """The sets, maps and counters, without elements."""
-    counters = "".join(
-        f"\tset count_{reason} {{\n\t\ttype ifname\n\t\tsize 65535\n\t\tflags dynamic\n\t\tcounter\n\t}}\n"
-        for reason in REASONS
+    """The sets, maps, counters and limiters, without elements."""
+    by_traffic = (
+        *(
+            Set(f"count_{reason}", _BY_PORT, f"dynamic,timeout\n\t\tcounter\n\t\ttimeout {REMEMBERED}")
+            for reason in REASONS
+        ),
+        # By then a share is whole again anyway.
+        *(
+            Set(name, _BY_PORT, f"dynamic,timeout\n\t\ttimeout {QUIET}")
+            for name in ("log_first", "log_share")
+        ),
     )
-    return "".join(each.text() for each in SETS) + counters
+    return "".join(each.text() for each in (*SETS, BYPASSED, *by_traffic))
 
 
 def chain_text(name: str, lines: tuple[str, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from ipaddress import ip_network
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 from reconciler.diff_guard import specified_guard
 from reconciler.guard import nftables
 from reconciler.guard.binding import Address, Binding, Guard, LogLimit, Step
+from reconciler.guard.log_shares import shares
 from reconciler.guard.nftables_rules import SETS, chains, listed
 from reconciler.guard.port_lock import lock, unlock
 from reconciler.guard.render import steps
@@ -227,15 +230,45 @@ def test_every_refusal_counts_logs_and_spares_what_is_only_audited() -> None:
     found = dict(chains(GUARD, WITH))
 
     assert found["refused"] == (
-        'limit rate 15/minute log prefix "Dropped by firewall: " level debug',
+        "jump log_refused",
         "iifname @audited accept",
+        "iifname . ether saddr @bypassed accept",
         "drop",
+    )
+    line = 'log prefix "Dropped by firewall: " level debug'
+    assert found["log_refused"] == (
+        f"update @log_first {{ iifname limit rate 1/hour burst 1 packets }} limit rate 5/minute burst 2 packets {line} return",
+        f"update @log_share {{ iifname limit rate 5/minute burst 2 packets }} limit rate 10/minute burst 3 packets {line}",
     )
     refusals = [name for name in found if name.startswith("refused_") and name != "refused_unknown"]
     assert len(refusals) == 8
     assert all(
         found[name][0] == f"update @count_{name.removeprefix('refused_')} {{ iifname }}" for name in refusals
     )
+
+
+PER_SECOND = {"second": 1.0, "minute": 1 / 60, "hour": 1 / 3600, "day": 1 / 86400, "week": 1 / 604800}
+
+
+def per_second(rate: str) -> tuple[float, int]:
+    """What a limit lets through, in lines a second and in lines at once."""
+    match = re.fullmatch(r"(\d+)/(\w+) burst (\d+) packets", rate)
+    assert match is not None, rate
+    return int(match[1]) * PER_SECOND[match[2]], int(match[3])
+
+
+@given(st.integers(min_value=1, max_value=100_000), st.sampled_from(["second", "minute", "hour", "day"]))
+def test_the_shares_of_the_log_are_the_limit_together_and_none_takes_all(
+    count: int, per: Literal["second", "minute", "hour", "day"]
+) -> None:
+    of = shares(LogLimit("", "debug", count, per))
+
+    first, common, port = (per_second(each) for each in (of.first, of.common, of.port))
+    assert first[0] + common[0] == pytest.approx(count * PER_SECOND[per])
+    assert first[1] + common[1] == 5  # what nft gives a limit that says nothing of it
+    assert 0 < port[0] <= common[0] / 2
+    assert port[1] < common[1]
+    assert first[0] > 0
 
 
 def test_a_chain_comes_before_whoever_jumps_to_it() -> None:
