@@ -1,4 +1,4 @@
-"""The daemon: a pass now, then one for every commit, every change of the files and every interval.
+"""The daemon: a pass now, then one for every commit, every change of files, rules and ports, and every interval.
 
 What woke it goes to the log and nowhere else: every pass reads everything anew.
 """
@@ -11,6 +11,7 @@ import queue
 import signal
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import NamedTuple
@@ -28,6 +29,7 @@ from reconciler.reconcile import Dom0, Result, apply
 from reconciler.review import StaleError
 from reconciler.status import host_facts
 from reconciler.watch import Nudge, folders, git_folder
+from reconciler.watch_kernel import KernelWatch
 from schemas.diagnostic import SpecError
 from state.run import ReadError
 from state.source import Reading
@@ -95,15 +97,21 @@ class Daemon:
             signal.signal(number, self._end)
         observer = self._observer()
         reason = "start"
-        try:
+        with ExitStack() as stack:
+            if observer is not None:
+                stack.callback(observer.join)
+                stack.callback(observer.stop)
+            try:
+                watch = KernelWatch(self._reasons, self._dom0.restorer())
+                stack.enter_context(watch.listening())
+            except OSError as exc:
+                log.warning(
+                    "changes of rules and ports wake nobody, the interval does", extra={"error": str(exc)}
+                )
             while not self._ending:
                 log.info("pass starting", extra={"because": reason})
                 self._guarded_pass()
                 reason = self._wait()
-        finally:
-            if observer is not None:
-                observer.stop()
-                observer.join()
 
     def _observer(self) -> BaseObserver | None:
         """What tells of commits; None where the kernel has no more watches, of which root's programs share a few."""

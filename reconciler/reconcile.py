@@ -18,7 +18,9 @@ from reconciler.diff import make_plan
 from reconciler.execute import Disk, Hands
 from reconciler.follow import see_not_overtaken, wanted
 from reconciler.guard.backend import programs
-from reconciler.guard_trial import GuardTrial, Safety, recover
+from reconciler.guard_record import Record, Recorded
+from reconciler.guard_restore import Restorer
+from reconciler.guard_trial import BOOT_ID, GuardTrial, Safety, recover
 from reconciler.guard_trial import Host as TrialHost
 from reconciler.hotplug import PATH as HOTPLUG_PATH
 from reconciler.hotplug import TEMPLATES, template_path
@@ -74,6 +76,15 @@ class Dom0:
     def journal(self) -> Journal:
         """The record of what was done here."""
         return Journal(self.paths.journal)
+
+    def record(self) -> Record:
+        """Where the guard that was last applied is kept."""
+        boot = (self.files.read_text(BOOT_ID) or "").strip()
+        return Record(self.paths.guard, self.paths.run, boot, self.sleep)
+
+    def restorer(self) -> Restorer:
+        """What brings the guard back that somebody else has flushed."""
+        return Restorer(self.runner, self.record(), self.timestamp, self.sleep)
 
     def for_trials(self) -> TrialHost:
         """What changes of the guard are tried with."""
@@ -250,6 +261,8 @@ def apply(
         apply_id, announce = _announcer(dom0)
         if plan.due:
             announce({"type": "plan", "by": by, "document": plan_document(plan, timestamp=dom0.timestamp())})
+        record = dom0.record()
+        record.settle(dom0.runner, situation.observed.guard, settled=_guarded(plan))
         outcome = Outcome()
         hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
         converger = Converger(
@@ -258,7 +271,7 @@ def apply(
                 observe_for(dom0.runner, dom0.files, keys, dom0.sleep), dom0.paths.secrets, desired
             ),
             announce,
-            GuardTrial(dom0.for_trials(), situation, announce, apply_id),
+            Recorded(GuardTrial(dom0.for_trials(), situation, announce, apply_id), record, dom0.runner),
         )
         stuck = converger.remove(plan, outcome)
         if stuck:
@@ -275,6 +288,7 @@ def apply(
             outcome.done += plugged.done
         reached = look(dom0, desired, source, last)
         after = make_plan(reached, policy)
+        record.settle(dom0.runner, reached.observed.guard, settled=_guarded(after))
         if reading.desired is not None:
             fresh_last = _fresh_last(last, reached, after, outcome)
             if last != fresh_last:
@@ -292,8 +306,15 @@ def apply(
         return Result(apply_id, plan, outcome, after, reviewed is not None)
 
 
+def _guarded(plan: Plan) -> bool:
+    """Whether the guard is as it should be."""
+    return not any(change.address == "guard" for change in plan.changes)
+
+
 def _recovered(dom0: Dom0) -> None:
-    """Take back, or confirm, what an earlier process left of a change of the guard."""
+    """Take back, or confirm, what an earlier process left of a change of the guard; write down what was brought back since."""
+    for record in dom0.record().take_restored():
+        dom0.journal().append(record)
     for record in recover(dom0.for_trials()):
         log.warning("guard change left behind", extra={key: record[key] for key in ("outcome", "why")})
         dom0.journal().append({"time": dom0.timestamp(), **record})
@@ -309,7 +330,7 @@ def _fresh_last(last: LastGood | None, reached: Situation, after: Plan, outcome:
         reached.source,
         without_refused(scope(reached), after.changes, reached),
         unsettled,
-        addressed=not any(change.address == "guard" for change in after.changes),
+        addressed=_guarded(after),
     )
 
 

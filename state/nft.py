@@ -92,6 +92,23 @@ def normalised_rules(text: str) -> str:
     return "".join(f"{name}\n" + "".join(f"\t{line}\n" for line in lines) for name, lines in found)
 
 
+def without_elements(text: str) -> str:
+    """The blocks of a listing of our table as they stand there, each set and map without what is in it.
+
+    Raises:
+        ReadError: the table has something else in it.
+    """
+    found = ""
+    for block in _listed(text):
+        if block.kind:
+            found += (
+                f"\t{block.kind} {block.name} {{\n" + "".join(f"{line}\n" for line in block.lines) + "\t}\n"
+            )
+        elif rest := " ".join(word for line in block.lines for word in line.split() if word != "}"):
+            raise ReadError(f"nft list table: there is more in it: {rest[:120]!r}")
+    return found
+
+
 def rule_blocks(rules: str) -> Mapping[str, tuple[str, ...]]:
     """The lines of each block in normalised rules, by `chain NAME`, `set NAME` or `map NAME`; by "" those in none."""
     found: dict[str, list[str]] = {}

@@ -177,9 +177,14 @@ def _key(member: str) -> str:
 
 def restored(listing: str) -> str:
     """A script that puts the table back in one transaction as `nft list table` listed it, rules of others in it included."""
+    return f"{UNLOADED}{readable(listing)}"
+
+
+def readable(listing: str) -> str:
+    """A listing as nft reads it back."""
     for written, shown in UNREADABLE:
         listing = listing.replace(shown, written)
-    return f"{UNLOADED}{listing}"
+    return listing
 
 
 def rules_match(loaded: LoadedTable, guard: Guard, features: Features) -> bool:

@@ -138,7 +138,7 @@ def read(applied):
     raise ReadError("the one pass of this test")
 
 logging.basicConfig(level=logging.INFO)
-dom0 = SimpleNamespace(last=lambda: None, monotonic=lambda: 0.0)
+dom0 = SimpleNamespace(last=lambda: None, monotonic=lambda: 0.0, restorer=lambda: None)
 daemon = Daemon(dom0, read, 60.0, Watched(Path(sys.argv[1]), "main", "dom0-a"))
 resource.setrlimit(resource.RLIMIT_NOFILE, (3, 3))  # an inotify is a descriptor
 daemon.forever()
@@ -155,4 +155,9 @@ def test_without_watches_left_the_passes_go_on(tmp_path: Path) -> None:
     )
 
     said = [line.split(":", 2)[2] for line in done.stderr.splitlines()]
-    assert said == ["commits wake nobody, the interval does", "pass starting", "pass put off"]
+    assert said == [
+        "commits wake nobody, the interval does",
+        "changes of rules and ports wake nobody, the interval does",
+        "pass starting",
+        "pass put off",
+    ]

@@ -1,0 +1,1 @@
+"""How long guests are without the guard after somebody has flushed every rule."""

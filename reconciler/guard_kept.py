@@ -1,0 +1,113 @@
+"""The guard as it was last applied and read back from the kernel, whole, on disk: what brings it back without a pass.
+
+One file for everybody who has to do so: the unit at boot, the daemon after a foreign flush, and the hotplug script, which
+holds a vif against it. It is an nft script that loads the complete guard in one transaction, whatever of it is there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.guard import nftables
+from reconciler.guard.nftables_rules import SETS, TABLE
+from state.files import digest
+from state.nft import LoadedTable, parse_table, without_elements
+
+# Behind this line stand the ports that are called after a domid: after a reboot of the host that is somebody else's.
+THIS_BOOT = "# of this boot alone"
+_HEAD = re.compile(
+    r"# domgit guard 1 (?P<sum>[0-9a-f]{64}) boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+)"
+)
+_END = "# end\n"
+_UNNAMED = re.compile(r'"vif[0-9]+\.[0-9]+(?:-emu)?"')
+_STATEMENT = re.compile(rf"add element {TABLE} (?P<set>\w+) \{{ (?P<members>.*) \}}")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the file says. `boot` is the boot it was written in, `table` and `rules` are digests of what was loaded."""
+
+    script: str
+    boot: str
+    table: str
+    rules: str
+
+    def text(self) -> str:
+        """The file. Its sum is over what is between the first line and the last."""
+        total = hashlib.sha256(self.script.encode()).hexdigest()
+        return f"# domgit guard 1 {total} boot={self.boot} table={self.table} rules={self.rules}\n{self.script}{_END}"
+
+    def elements(self) -> Mapping[str, frozenset[str]]:
+        """What it puts into each set."""
+        return _elements(self.script)
+
+    def lost(self, loaded: LoadedTable) -> str | None:
+        """What a table that is loaded lacks of this guard: "rules" or "elements"; None when it is all there.
+
+        What the table has beyond it may be a binding that the hotplug script has added, and a port that is called after
+        a domid may be gone with its domain: those are for a pass to judge.
+        """
+        if digest(loaded.rules) != self.rules:
+            return "rules"
+        named = _elements(self.script.partition(THIS_BOOT)[0])
+        kept = all(members <= loaded.elements.get(name, frozenset()) for name, members in named.items())
+        return None if kept else "elements"
+
+    def script_beside(self, loaded: LoadedTable | None) -> str:
+        """The script that brings this guard back and leaves in place whatever else its sets have by now."""
+        if loaded is None:
+            return self.script
+        own = self.elements()
+        return self.script + "".join(
+            nftables.statement(
+                "add",
+                each.name,
+                loaded.elements.get(each.name, frozenset()) - own.get(each.name, frozenset()),
+            )
+            for each in SETS
+        )
+
+
+def _elements(script: str) -> Mapping[str, frozenset[str]]:
+    found: dict[str, set[str]] = {}
+    for match in _STATEMENT.finditer(script):
+        found.setdefault(match["set"], set()).update(match["members"].split(", "))
+    return {name: frozenset(members) for name, members in found.items()}
+
+
+def table_digest(loaded: LoadedTable | None) -> str:
+    """What a file's `table` is for a table that is loaded; "" for none."""
+    return "" if loaded is None else digest(repr(loaded))
+
+
+def made_from(listing: str, boot: str) -> Kept:
+    """The file for a table that is loaded, from its listing.
+
+    Raises:
+        ReadError: it is no listing of our table, or there is something else in it.
+    """
+    loaded = parse_table(listing)
+    rules = nftables.readable(without_elements(listing))
+    named, unnamed = "", ""
+    for name, members in sorted(loaded.elements.items()):
+        of_this_boot = {member for member in members if _UNNAMED.match(member)}
+        named += nftables.statement("add", name, members - of_this_boot)
+        unnamed += nftables.statement("add", name, of_this_boot)
+    script = f"{nftables.UNLOADED}table {TABLE} {{\n{rules}}}\n{named}{THIS_BOOT}\n{unnamed}"
+    return Kept(script, boot, table_digest(loaded), digest(loaded.rules))
+
+
+def parse_kept(text: str) -> Kept:
+    """What a file says.
+
+    Raises:
+        ValueError: it is not as it was written.
+    """
+    head, _, rest = text.partition("\n")
+    match, script = _HEAD.fullmatch(head), rest.removesuffix(_END)
+    if match is None or script == rest or hashlib.sha256(script.encode()).hexdigest() != match["sum"]:
+        raise ValueError("it is not as it was written")
+    return Kept(script, match["boot"], match["table"], match["rules"])
