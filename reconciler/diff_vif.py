@@ -164,16 +164,19 @@ def _diff_vif(slot: _Slot, vif: Vif, there: BackendVif) -> Iterator[Change]:
 def _locked(vif: Vif, *, twins: bool = False) -> str:
     """The fact of a port that is as it should be."""
     if vif.guard == "audit" or twins:
-        return f"{vif.bridge} locked=False learning=True lldp={vif.guard == 'enforce'} "
-    return f"{vif.bridge} locked=True learning=False lldp=True {vif.mac}"
+        marked = vif.guard == "enforce"
+        return f"{vif.bridge} locked=False learning=True lldp={marked} group={marked} "
+    return f"{vif.bridge} locked=True learning=False lldp=True group=True {vif.mac}"
 
 
 def _twin_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, ...]:
-    """What the two ports of an HVM guest lack: no lock, but frames to LLDP's group must meet the guard there too."""
+    """What the two ports of an HVM guest lack: no lock, but the guard must know them, and see frames to LLDP's group."""
+    enforced = vif.guard == "enforce"
+    wrong = {f"lldp={not enforced}", f"group={not enforced}"}
     return tuple(
-        Run(port_lock.forward_lldp(name))
+        Run(port_lock.mark(name) if enforced else port_lock.unmark(name))
         for name in (there.interface, f"{there.interface}-emu")
-        if vif.guard == "enforce" and "lldp=False" in fact(observed, f"port:{name}")
+        if wrong & {*fact(observed, f"port:{name}").split()}
     )
 
 
@@ -183,7 +186,8 @@ def _lock_steps(observed: Observed, vif: Vif, there: BackendVif) -> tuple[Step, 
     port = observed.ports[there.interface]
     if vif.guard == "audit":
         pinned = vif.mac in observed.pinned.get(port.name, ())
-        if port.locked or not port.learning or pinned:
+        marked = "group=True" in fact(observed, f"port:{port.name}")
+        if port.locked or not port.learning or pinned or marked:
             steps += [Run(argv) for argv in port_lock.unlock(port.name, vif.mac, pinned=pinned)]
     elif fact(observed, f"port:{there.interface}") != _locked(vif):
         steps += [Run(argv) for argv in port_lock.lock(there.interface, vif.mac)]

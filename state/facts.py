@@ -9,6 +9,9 @@ from state.files import digest
 from state.observed import Observed, interfaces
 
 LLDP_GROUP = 0x0E  # the last byte of 01:80:c2:00:00:0e
+# The group of interfaces that a guest's port is put into, a number that nobody else would choose ("dom"). It stays with
+# the port whatever that is called by then.
+GUEST_GROUP = 0x646F6D
 
 
 def fact(observed: Observed, key: str) -> str:
@@ -21,7 +24,7 @@ def fact(observed: Observed, key: str) -> str:
     | `memory:UUID`, `vcpus:UUID` | live target in MiB, live count |
     | `staged:UUID` | digest of the configuration staged for the next guest reboot |
     | `vif:UUID:INDEX` | `MAC BRIDGE PORT RATE` as the backend has it |
-    | `port:NAME` | `BRIDGE locked=B learning=B lldp=B FDB`, lldp whether it forwards that group, FDB the static MACs |
+    | `port:NAME` | `BRIDGE locked=B learning=B lldp=B group=B FDB`, lldp whether it forwards that group, group whether it is marked as a guest's, FDB the static MACs |
     | `file:PATH` | digest of the text |
     | `image:PATH` | `DEVICE:INODE SIZE` |
     | `guard` | digest of all that is loaded of ours, elements and rules |
@@ -85,7 +88,8 @@ def _of_port(observed: Observed, name: str) -> str:
     entries = ",".join(sorted(observed.pinned.get(name, ())))
     link = observed.links.get(name)
     lldp = link is not None and bool(link.group_fwd_mask & 1 << LLDP_GROUP)
-    return f"{port.bridge} locked={port.locked} learning={port.learning} lldp={lldp} {entries}"
+    marked = link is not None and link.group == str(GUEST_GROUP)
+    return f"{port.bridge} locked={port.locked} learning={port.learning} lldp={lldp} group={marked} {entries}"
 
 
 def ports_of(observed: Observed, bridge: str) -> tuple[str, ...]:

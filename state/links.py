@@ -19,7 +19,8 @@ class Link:
 
     `group_fwd_mask` is that of a bridge port: a bit for each reserved group whose frames it forwards. `bridge` is the
     interface that it is enslaved to, which may also be a bond. `lower` is the one that it stands on (a VLAN), or its
-    other end (a veth), in this network namespace. `xdp`: a program sees its frames before every hook.
+    other end (a veth), in this network namespace. `xdp`: a program sees its frames before every hook. `group` is a number,
+    or the name that the host has for it.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Link:
     group_fwd_mask: int = 0
     lower: str | None = None
     xdp: bool = False
+    group: str = "default"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -91,6 +93,7 @@ def parse_links(text: str) -> Mapping[str, Link]:
             group_fwd_mask=int(mask, 16),
             lower=entry.text("link") if entry.has("link") else None,
             xdp=entry.has("xdp"),
+            group=entry.text("group", "default"),
         )
         if link.name in links:
             raise ReadError(f"ip link: {link.name!r} stands twice")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.log_shares import QUIET, shares
+from state.facts import GUEST_GROUP
 from state.nft import Features
 
 TABLE = "bridge domgit"
@@ -225,8 +226,10 @@ def chains(guard: Guard, features: Features) -> tuple[tuple[str, tuple[str, ...]
         for reason in REASONS
         if reason != "unknown"
     ]
+    counted_and_dropped = ("update @count_unknown { iifname }", "jump log_refused", "drop")
+    found.append(("refused_renamed", counted_and_dropped))
     if guard.unknown_vifs == "drop":
-        found.append(("refused_unknown", ("update @count_unknown { iifname }", "jump log_refused", "drop")))
+        found.append(("refused_unknown", counted_and_dropped))
     else:
         found.append(("refused_unknown", ("update @count_unknown { iifname }", "accept")))
     found += [(name, tuple(text.strip().splitlines())) for name, text in reversed(_GUEST_CHAINS)]
@@ -249,7 +252,9 @@ def _log(limit: LogLimit) -> tuple[str, ...]:
 
 
 def _ports(guard: Guard, features: Features) -> tuple[str, ...]:
-    lines = ["iifname vmap @ports"]
+    # A guest's port that is bound by no name it has: somebody has renamed it, or taken its binding away. The group goes
+    # with the port on every kernel, under any name, and no port of another bridge is in it.
+    lines = ["iifname vmap @ports", f"iifgroup {GUEST_GROUP} goto refused_renamed"]
     if features.ibrname:
         lines.append("meta ibrname @bridges goto refused_unknown")
     elif guard.alone:

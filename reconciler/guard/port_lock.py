@@ -5,14 +5,37 @@ It needs no netfilter and survives every flush; it knows MACs only, no addresses
 
 from __future__ import annotations
 
-from state.facts import LLDP_GROUP
+from state.facts import GUEST_GROUP, LLDP_GROUP
 
 Argv = tuple[str, ...]
 
 
-def forward_lldp(port: str) -> Argv:
-    """The command that makes the guard see frames to LLDP's group: else dom0's own stack gets them past every hook."""
-    return ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", str(1 << LLDP_GROUP))
+def mark(port: str) -> Argv:
+    """The command that lets the guard know a guest's port under any name, and see its frames to LLDP's group.
+
+    A renamed port is in the group of interfaces that it was put into. Of LLDP's frames dom0's own stack would else get
+    those that it is sent, past every hook.
+    """
+    mask = str(1 << LLDP_GROUP)
+    group = ("group", str(GUEST_GROUP))
+    return ("ip", "link", "set", "dev", port, *group, "type", "bridge_slave", "group_fwd_mask", mask)
+
+
+def unmark(port: str) -> Argv:
+    """The command that takes it back."""
+    return (
+        "ip",
+        "link",
+        "set",
+        "dev",
+        port,
+        "group",
+        "default",
+        "type",
+        "bridge_slave",
+        "group_fwd_mask",
+        "0",
+    )
 
 
 def lock(port: str, mac: str) -> tuple[Argv, ...]:
@@ -26,14 +49,14 @@ def lock(port: str, mac: str) -> tuple[Argv, ...]:
         ("ip", "link", "set", "dev", port, "type", "bridge_slave", "fdb_flush"),
         ("bridge", "fdb", "replace", mac, "dev", port, "master", "static", "sticky"),
         ("bridge", "link", "set", "dev", port, "learning", "off", "locked", "on"),
-        forward_lldp(port),
+        mark(port),
     )
 
 
 def unlock(port: str, mac: str, *, pinned: bool = True) -> tuple[Argv, ...]:
     """The commands that make a port an ordinary one again; `pinned`: it has the static entry, which goes."""
     commands: tuple[Argv, ...] = (
-        ("ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0"),
+        unmark(port),
         ("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off"),
         ("bridge", "fdb", "del", mac, "dev", port, "master"),
     )

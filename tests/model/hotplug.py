@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler import hotplug
+from state.facts import GUEST_GROUP
 from tests.model.answer import Refused
 from tests.model.domain import SCRIPTS, Domain, Nic
 from tests.model.files import FileSystem
@@ -88,6 +89,7 @@ class Hotplug:
         self.links.enslave(link, nic.config.bridge)
         if f'"{name}"' not in self.nftables.elements("audited"):
             link.learning, link.locked, link.group_fwd_mask = False, True, 1 << 0x0E
+            link.group = str(GUEST_GROUP)
             self.links.pin(name, mac)
         link.up = True
         self.links.learn(name, mac)

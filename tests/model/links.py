@@ -25,6 +25,7 @@ class Link:
     learning: bool = True
     locked: bool = False
     group_fwd_mask: int = 0
+    group: str = "default"
 
 
 @dataclass(slots=True)
@@ -121,9 +122,9 @@ class Links:
             case ["type", "bridge_slave", "fdb_flush"]:
                 self._port(link)
                 self.fdb = {k: v for k, v in self.fdb.items() if v.static or v.port != link.name}
-            case ["type", "bridge_slave", "group_fwd_mask", number]:
+            case ["group", group, "type", "bridge_slave", "group_fwd_mask", number]:
                 self._port(link)
-                link.group_fwd_mask = int(number)
+                link.group, link.group_fwd_mask = group, int(number)
             case _:
                 raise unknown("ip link set", rest)
 
@@ -200,6 +201,7 @@ def _shown(link: Link) -> dict[str, Any]:
         "flags": flags,
         "mtu": 1500,
         "address": link.mac,
+        "group": link.group,
     }
     if link.bridge is not None:
         shown["master"] = link.bridge

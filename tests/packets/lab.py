@@ -137,7 +137,8 @@ class Lab:
         for port in self._guests:
             self.dom0.must("bridge", "link", "set", "dev", port, "learning", "on", "locked", "off")
             self.dom0.must(
-                "ip", "link", "set", "dev", port, "type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush"
+                *("ip", "link", "set", "dev", port, "group", "default"),
+                *("type", "bridge_slave", "group_fwd_mask", "0", "fdb_flush"),
             )
         for entry in parse_fdb(read(self.dom0, FDB)):
             self.dom0.run(["bridge", "fdb", "del", entry.mac, "dev", entry.port, "master"])

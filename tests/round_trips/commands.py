@@ -27,6 +27,7 @@ _VIF = (
     rf"(ip={_ADDRESS}( {_ADDRESS})*)?",
     r"(rate=[1-9][0-9]{0,8}[KMG]?[Bb]/s(@[1-9][0-9]{0,6}(us|ms|s))?)?",
 )
+_MARK = ("ip", "link", "set", "dev", _PORT, "group")
 # A word that may be left out matches "", too.
 FORMS: tuple[tuple[str, ...], ...] = (
     ("xl", "create", "-q", "-f", _CONFIG),
@@ -43,7 +44,8 @@ FORMS: tuple[tuple[str, ...], ...] = (
     ("bridge", "fdb", "replace", _MAC, "dev", _PORT, "master", "static", "sticky"),
     ("bridge", "fdb", "del", _MAC, "dev", _PORT, "master"),
     ("bridge", "link", "set", "dev", _PORT, "learning", "(on|off)", "locked", "(on|off)"),
-    ("ip", "link", "set", "dev", _PORT, "type", "bridge_slave", "group_fwd_mask", "(16384|0)"),
+    (*_MARK, "6582125", "type", "bridge_slave", "group_fwd_mask", "16384"),
+    (*_MARK, "default", "type", "bridge_slave", "group_fwd_mask", "0"),
     ("ip", "link", "set", "dev", _PORT, "type", "bridge_slave", "fdb_flush"),
     ("ip", "link", "set", "dev", _PORT, "up"),
     ("domgit:after", r"[0-9]+s", "xl", "destroy", rf"({_DOMID}|None)"),

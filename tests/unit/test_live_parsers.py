@@ -414,6 +414,7 @@ def test_a_port_forwards_the_groups_of_its_mask() -> None:
 
     assert (before["vm01"].group_fwd_mask, before["lo"].group_fwd_mask) == (0, 0)
     assert (after["vm01"].group_fwd_mask, after["vm02"].group_fwd_mask) == (1 << 14, 0)
+    assert {each.group for each in after.values()} == {"default"}
 
 
 def test_a_port_is_locked_or_not() -> None:

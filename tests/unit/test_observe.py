@@ -274,7 +274,7 @@ UUID = desired({"vm01": {}}).domus[0].uuid
         (f"vif:{UUID}:1", seen(), "00:16:3e:00:51:01 xenbr0 vif1.1 -"),
         (f"vif:{UUID}:2", seen(), ""),
         ("vif:none:0", seen(), ""),
-        ("port:vm01", seen(), "xenbr0 locked=True learning=False lldp=True 00:16:3e:00:53:01"),
+        ("port:vm01", seen(), "xenbr0 locked=True learning=False lldp=True group=True 00:16:3e:00:53:01"),
         ("port:none", seen(), ""),
         ("file:/a", seen(), ""),
         ("file:/a", seen(files={"/a": "text"}), digest("text")),

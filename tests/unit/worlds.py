@@ -27,7 +27,7 @@ from reconciler.scope import Situation
 from reconciler.step import WriteFile
 from schemas.fleet import view
 from state.desired import Desired, DomU, Vif
-from state.facts import LLDP_GROUP
+from state.facts import GUEST_GROUP, LLDP_GROUP
 from state.files import FileStat, folder_of
 from state.foreign import Foreign
 from state.links import FdbEntry, Link, Port
@@ -267,7 +267,17 @@ class World:
     def bridged(self, name: str, bridge: str, *, up: bool = True, lldp: bool = False) -> None:
         """A port that nothing locks."""
         mask = 1 << LLDP_GROUP if lldp else 0
-        self.links[name] = Link(name, len(self.links) + 2, MAC, up, 1500, bridge, "", mask)
+        self.links[name] = Link(
+            name,
+            len(self.links) + 2,
+            MAC,
+            up,
+            1500,
+            bridge,
+            "",
+            mask,
+            group=str(GUEST_GROUP) if lldp else "default",
+        )
         self.ports[name] = Port(name, bridge, learning=True, locked=False, isolated=False)
 
     def plug(self, vif: BackendVif, *, locked: bool = True, lldp: bool = True, up: bool = True) -> None:
