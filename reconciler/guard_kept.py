@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from reconciler.guard import nftables
@@ -22,6 +22,7 @@ _HEAD = re.compile(
     r"# domgit guard 1 (?P<sum>[0-9a-f]{64}) boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+)"
 )
 _END = "# end\n"
+_PORT = re.compile(r'# port (?P<owner>"[^"\n]+" \S+ \S+)')
 _UNNAMED = re.compile(r'"vif[0-9]+\.[0-9]+(?:-emu)?"')
 _STATEMENT = re.compile(rf"add element {TABLE} (?P<set>\w+) \{{ (?P<members>.*) \}}")
 
@@ -39,6 +40,10 @@ class Kept:
         """The file. Its sum is over what is between the first line and the last."""
         total = hashlib.sha256(self.script.encode()).hexdigest()
         return f"# domgit guard 1 {total} boot={self.boot} table={self.table} rules={self.rules}\n{self.script}{_END}"
+
+    def owners(self) -> frozenset[str]:
+        """Which vif of which domU each port is for, and on which bridge: `"PORT" UUID.INDEX BRIDGE`."""
+        return frozenset(match["owner"] for match in _PORT.finditer(self.script))
 
     def elements(self) -> Mapping[str, frozenset[str]]:
         """What it puts into each set."""
@@ -83,8 +88,8 @@ def table_digest(loaded: LoadedTable | None) -> str:
     return "" if loaded is None else digest(repr(loaded))
 
 
-def made_from(listing: str, boot: str) -> Kept:
-    """The file for a table that is loaded, from its listing.
+def made_from(listing: str, boot: str, owners: Iterable[str] = ()) -> Kept:
+    """The file for a table that is loaded, from its listing; `owners` as Kept.owners gives them.
 
     Raises:
         ReadError: it is no listing of our table, or there is something else in it.
@@ -96,7 +101,8 @@ def made_from(listing: str, boot: str) -> Kept:
         of_this_boot = {member for member in members if _UNNAMED.match(member)}
         named += nftables.statement("add", name, members - of_this_boot)
         unnamed += nftables.statement("add", name, of_this_boot)
-    script = f"{nftables.UNLOADED}table {TABLE} {{\n{rules}}}\n{named}{THIS_BOOT}\n{unnamed}"
+    ports = "".join(f"# port {owner}\n" for owner in sorted(owners))
+    script = f"{nftables.UNLOADED}table {TABLE} {{\n{rules}}}\n{named}{ports}{THIS_BOOT}\n{unnamed}"
     return Kept(script, boot, table_digest(loaded), digest(loaded.rules))
 
 

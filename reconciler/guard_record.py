@@ -103,13 +103,14 @@ class Record:
         self.run.mkdir(parents=True, exist_ok=True)
         self._mark.touch()
 
-    def save(self, runner: Runner) -> None:
-        """Keep what is loaded. To be called by who holds the guard, when it is known to be as it should.
+    def save(self, runner: Runner, owners: frozenset[str]) -> None:
+        """Keep what is loaded, and whose it is. To be called by who holds the guard, when that is as it should be.
 
         Raises:
             ReadError: nft cannot list the table, or not read what it lists.
         """
-        kept = made_from(read_listing(runner), self.boot)
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        kept = made_from(read_listing(runner), self.boot, owners)
         try:
             before = self.read()
         except ValueError:
@@ -122,28 +123,28 @@ class Record:
         write_whole(self.path, kept.text(), mode=0o600)
         self._mark.unlink(missing_ok=True)
 
-    def settle(self, runner: Runner, loaded: LoadedTable | None, *, settled: bool) -> None:
+    def settle(
+        self, runner: Runner, loaded: LoadedTable | None, owners: frozenset[str], *, settled: bool
+    ) -> None:
         """See that the file is what is loaded; `settled`: that is what should be.
 
         A file that cannot be kept is no reason to end a pass: without it the guard comes back by the next one alone.
         """
         try:
             with self.held():
-                current = self.current()
-                if current is not None and current.table == table_digest(loaded):
-                    return
                 try:
                     kept = self.read()
                 except ValueError:
                     kept = None
-                if kept is not None and kept.table == table_digest(loaded) and kept.boot == self.boot:
-                    self._mark.unlink(
-                        missing_ok=True
-                    )  # the change that was begun has not come about, or was taken back
+                same = kept is not None and (kept.table, kept.boot) == (table_digest(loaded), self.boot)
+                if same and kept is not None and (kept.owners() == owners or not settled):
+                    # Whatever was begun has not come about, or was taken back.
+                    self._mark.unlink(missing_ok=True)
                 elif settled and loaded is None:
                     remove(self.path)
+                    self._mark.unlink(missing_ok=True)
                 elif settled:
-                    self.save(runner)
+                    self.save(runner, owners)
         except (BusyError, ReadError, OSError) as exc:
             log.warning("guard not kept for the boot", extra={"error": str(exc)})
 
@@ -175,6 +176,7 @@ class Recorded:
     trial: Trial
     record: Record
     runner: Runner
+    owners: frozenset[str]
 
     def __call__(self, change: Change, act: Callable[[], str | None]) -> Tried:
         """See reconciler.converge.Trial."""
@@ -190,6 +192,6 @@ class Recorded:
 
     def _save(self) -> None:
         try:
-            self.record.save(self.runner)
+            self.record.save(self.runner, self.owners)
         except (ReadError, OSError) as exc:
             log.warning("guard not kept for the boot", extra={"error": str(exc)})

@@ -31,6 +31,7 @@ from reconciler.only_writer import only_writer
 from reconciler.plan import Change, Plan, Source
 from reconciler.plan_document import Document, plan_document
 from reconciler.policy import Policy
+from reconciler.port_owner import port_owners
 from reconciler.render_xl import config_path
 from reconciler.review import restricted
 from reconciler.scope import Situation, scope
@@ -262,7 +263,8 @@ def apply(
         if plan.due:
             announce({"type": "plan", "by": by, "document": plan_document(plan, timestamp=dom0.timestamp())})
         record = dom0.record()
-        record.settle(dom0.runner, situation.observed.guard, settled=_guarded(plan))
+        owners = port_owners(situation)
+        record.settle(dom0.runner, situation.observed.guard, owners, settled=_guarded(plan))
         outcome = Outcome()
         hands = Hands(dom0.runner, dom0.disk, dom0.paths.ledger, situation.ledger, dom0.sleep, dom0.monotonic)
         converger = Converger(
@@ -271,7 +273,9 @@ def apply(
                 observe_for(dom0.runner, dom0.files, keys, dom0.sleep), dom0.paths.secrets, desired
             ),
             announce,
-            Recorded(GuardTrial(dom0.for_trials(), situation, announce, apply_id), record, dom0.runner),
+            Recorded(
+                GuardTrial(dom0.for_trials(), situation, announce, apply_id), record, dom0.runner, owners
+            ),
         )
         stuck = converger.remove(plan, outcome)
         if stuck:
@@ -288,7 +292,7 @@ def apply(
             outcome.done += plugged.done
         reached = look(dom0, desired, source, last)
         after = make_plan(reached, policy)
-        record.settle(dom0.runner, reached.observed.guard, settled=_guarded(after))
+        record.settle(dom0.runner, reached.observed.guard, owners, settled=_guarded(after))
         if reading.desired is not None:
             fresh_last = _fresh_last(last, reached, after, outcome)
             if last != fresh_last:

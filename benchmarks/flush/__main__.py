@@ -4,6 +4,8 @@ In a network namespace of its own: the guard of `--vifs` vifs is kept and watche
 ruleset` runs `--rounds` times. What is measured is the time between the two commits of the kernel, as it tells of them:
 our table is gone, our table is back. `busy`: the same while the process reads and compares the same guard without a
 pause, as in a pass.
+
+`python -m tests.dom0 -- .venv/bin/python -m benchmarks.flush --attach` measures the hotplug script beside as many vifs.
 """
 
 from __future__ import annotations
@@ -18,13 +20,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Mapping
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Any
 
+from benchmarks.flush.attach import attached
+from benchmarks.flush.many import guard_of
 from benchmarks.load.stopwatch import machine
 from reconciler.guard import nftables
-from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
+from reconciler.guard.binding import Guard
 from reconciler.guard_record import Record
 from reconciler.guard_restore import Restorer
 from reconciler.watch_kernel import KernelWatch
@@ -32,27 +35,7 @@ from state.events import listen_to_rules, parse_rule_changes
 from state.nft import Features, probe_features, read_table
 from tests.packets.namespaces import Namespace
 
-FIRST = int(IPv4Address("10.0.0.1"))
-LOG = LogLimit(prefix="Dropped by firewall: ", level="debug", count=15, per="minute")
 GIVES_UP_S = 30.0
-
-
-def guard_of(vifs: int) -> Guard:
-    """A guard of that many vifs with an address of each family."""
-    bindings = (
-        Binding(
-            f"vm{number:05}",
-            f"00:16:3e:{number >> 16:02x}:{number >> 8 & 255:02x}:{number & 255:02x}",
-            (IPv4Network(FIRST + number), IPv6Network((0x20010DB8 << 96) + number)),
-            f"uuid-{number}",
-            0,
-            "enforce",
-            emulated=False,
-        )
-        for number in range(vifs)
-    )
-    bridges = (Bridge("xenbr0", ("eth0",)),)
-    return Guard(bridges=bridges, bindings=tuple(bindings), unknown_vifs="drop", log=LOG, alone=True)
 
 
 def measured(vifs: int, rounds: int, *, busy: bool) -> Mapping[str, Any]:
@@ -63,7 +46,7 @@ def measured(vifs: int, rounds: int, *, busy: bool) -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         record = Record(Path(folder, "guard"), Path(folder, "run"), "boot")
         host.run(("nft", "-f", "-"), stdin=nftables.full(guard, features))
-        record.save(host)
+        record.save(host, frozenset())
         reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
         watch = KernelWatch(reasons, Restorer(host, record, lambda: ""))
         ended = threading.Event()
@@ -134,8 +117,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flush", description=__doc__)
     parser.add_argument("--vifs", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument(
+        "--attach", action="store_true", help="the hotplug script instead, in a simulated dom0"
+    )
     options = parser.parse_args()
     logging.disable(logging.WARNING)  # a line for each flush
+    if options.attach:
+        print(json.dumps({"machine": machine(), "attach": attached(options.vifs, options.rounds)}, indent=2))
+        return
     figures = [measured(options.vifs, options.rounds, busy=busy) for busy in (False, True)]
     print(json.dumps({"machine": machine(), "flush": figures}, indent=2))
 

@@ -28,10 +28,14 @@ def elements(guard: Guard) -> Elements:
         found["ports"].update(f'"{uplink}" : accept' for uplink in bridge.uplinks)
     found["ports"].update(f'"{port}" : goto refused_unknown' for port in guard.closed)
     for binding in guard.bindings:
-        ports = [binding.interface, f"{binding.interface}-emu"] if binding.emulated else [binding.interface]
-        for port in ports:
+        for port in _ports_of(binding):
             _bind(found, binding, port)
     return {name: frozenset(members) for name, members in found.items()}
+
+
+def _ports_of(binding: Binding) -> tuple[str, ...]:
+    twin = (f"{binding.interface}-emu",) if binding.emulated else ()
+    return binding.interface, *twin
 
 
 def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
@@ -72,7 +76,8 @@ def _holds(outer: Address, inner: Address) -> bool:
 def binding_script(binding: Binding) -> str:
     """A script that adds one binding to a loaded guard."""
     found: dict[str, set[str]] = {each.name: set() for each in SETS}
-    _bind(found, binding, binding.interface)
+    for port in _ports_of(binding):
+        _bind(found, binding, port)
     return "".join(statement("add", name, members) for name, members in sorted(found.items()))
 
 

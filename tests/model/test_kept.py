@@ -175,9 +175,9 @@ def test_where_nothing_is_loaded_and_nothing_should_be_nothing_is_kept(folder: P
     record = world.dom0.record()
     flush(world)
 
-    record.settle(world.host, None, settled=False)
+    record.settle(world.host, None, frozenset(), settled=False)
     assert record.path.exists()
-    record.settle(world.host, None, settled=True)
+    record.settle(world.host, None, frozenset(), settled=True)
 
     assert not record.path.exists()
     assert restore(world) == "left"

@@ -69,7 +69,7 @@ class Watched:
 def keep(lab: Lab, features: Features, folder: Path) -> Record:
     record = Record(folder / "guard", folder / "run", "this-boot")
     lab.load(nftables.full(GUARD, features))
-    record.save(lab.dom0)
+    record.save(lab.dom0, frozenset())
     return record
 
 

@@ -42,7 +42,7 @@ GUARDS = {
 
 @contextmanager
 def renamed(lab: Lab, party: Party, name: str) -> Iterator[None]:
-    """The port under another name while it is up, which Linux 6.0 and later allow; the party behind it notices nothing."""
+    """The port under another name while it is up, which newer kernels allow (6.18 does); the party behind it notices nothing."""
     lab.dom0.must("ip", "link", "set", "dev", party.port, "name", name)
     try:
         yield

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler import hotplug
+from reconciler.guard_kept import made_from
 
 FUNCTIONS = hotplug.script().partition('\ncase "${1:-}')[0]
 # In place of the tools: what nft says is the next line of a file; what goes to xenstore is printed.
@@ -19,16 +20,58 @@ TOOLS = {
     "nft": """
 answer=$(head -n 1 answers)
 sed -i 1d answers
-case $answer in ok*) echo "$answer" ;; *) echo "$answer" >&2; exit 1 ;; esac
+case $answer in ok*) cat "${answer#ok }" ;; *) echo "$answer" >&2; exit 1 ;; esac
 """,
 }
 # Source: nftables 1.0.6 while another process loads rules, and of a set that has no such element.
 BUSY = "Error: Could not process rule: Interrupted system call"
 ABSENT = "Error: Could not process rule: No such file or directory"
-BOUND = 'ok table bridge domgit { map ports { elements = { "vm01" : goto from_guest } } }'
+# What it lists, by the name of the file that holds it here.
+LISTED, EMPTY, CLOSED = "ok listing", "ok empty", "ok closed"
+
+
+# Source: `nft -s list table` of nftables 1.0.6, shortened.
+LISTING = """table bridge domgit {
+	map ports {
+		type ifname : verdict
+		elements = { "vm01" : goto from_guest, "vm011" : goto from_guest,
+				"eth0" : accept }
+	}
+
+	set own_mac {
+		type ifname . ether_addr
+		elements = { "vm01" . 00:16:3e:00:00:01, "vm011" . 00:16:3e:00:00:11 }
+	}
+
+	set own_v4 {
+		type ifname . ether_addr . ipv4_addr
+		elements = { "vm01" . 00:16:3e:00:00:01 . 172.16.39.101,
+				"vm011" . 00:16:3e:00:00:11 . 172.16.39.111,
+				"vm01" . 00:16:3e:00:00:01 . 172.16.39.102 }
+	}
+
+	set count_mac {
+		type ifname
+		elements = { "vm01" counter packets 1 bytes 2 }
+	}
+
+	chain input {
+		iifname "vm01" drop
+	}
+}
+"""
+GIVEN = """\
+own_mac "vm01" . 00:16:3e:00:00:01
+own_v4 "vm01" . 00:16:3e:00:00:01 . 172.16.39.101
+own_v4 "vm01" . 00:16:3e:00:00:01 . 172.16.39.102
+ports "vm01" : goto from_guest
+"""
 
 
 def shell(folder: Path, text: str, *answers: str) -> subprocess.CompletedProcess[str]:
+    (folder / "listing").write_text(LISTING)
+    (folder / "closed").write_text(LISTING.replace("goto from_guest", "goto refused_unknown"))
+    (folder / "empty").write_text("table bridge domgit {\n}\n")
     (folder / "answers").write_text("".join(f"{each}\n" for each in answers))
     for name, tool in TOOLS.items():
         (folder / name).write_text(f"#!/bin/sh\n{tool}\n")
@@ -40,25 +83,31 @@ def shell(folder: Path, text: str, *answers: str) -> subprocess.CompletedProcess
 @pytest.mark.parametrize(
     ("answers", "said"),
     [
-        ([BOUND, "ok"], "yes"),
-        ([BUSY, BOUND, BUSY, BUSY, "ok"], "yes"),
+        ([LISTED], "yes"),
+        ([BUSY, BUSY, LISTED], "yes"),
         ([ABSENT], "no"),
         ([BUSY, ABSENT], "no"),
-        ([BOUND, ABSENT], "no"),
-        (['ok "vm01" : goto refused_unknown'], "no"),
+        ([EMPTY], "no"),
+        ([CLOSED], "no"),
     ],
 )
 def test_a_port_is_a_guests_when_the_guard_says_so_and_is_asked_again_while_it_changes(
     tmp_path: Path, answers: list[str], said: str
 ) -> None:
-    done = shell(tmp_path, "guest_port vm01 02:00:00:00:00:01 && echo yes || echo no", *answers)
+    done = shell(tmp_path, "ask vm01; guest_port vm01 00:16:3e:00:00:01 && echo yes || echo no", *answers)
 
     assert (done.returncode, done.stdout) == (0, f"{said}\n"), done
     assert (tmp_path / "answers").read_text() == ""
 
 
+def test_another_mac_than_the_bound_one_is_not_the_ports(tmp_path: Path) -> None:
+    text = "ask vm01; guest_port vm01 00:16:3e:00:00:11 && echo yes || echo no"
+
+    assert shell(tmp_path, text, LISTED).stdout == "no\n"
+
+
 def test_a_guard_that_never_answers_leaves_the_port_down_and_says_so(tmp_path: Path) -> None:
-    done = shell(tmp_path, "audited vm01; echo went on", *[BUSY] * 20)
+    done = shell(tmp_path, "ask vm01; echo went on", *[BUSY] * 20)
 
     assert done.returncode == 1
     assert "went on" not in done.stdout
@@ -69,8 +118,81 @@ def test_a_guard_that_never_answers_leaves_the_port_down_and_says_so(tmp_path: P
 def test_a_binding_is_never_added_to_a_port_of_which_the_guard_could_not_say_whether_it_has_one(
     tmp_path: Path,
 ) -> None:
-    text = "TEMPLATES=$PWD; bind_unnamed vif7.0 && echo bound || echo refused"
+    text = "TEMPLATES=$PWD; bind_unnamed vm01 && echo bound || echo refused"
     (tmp_path / "e608ed38-c1b9-532e-a769-0156b41e19e1.0.nft").write_text("add element\n")
 
-    assert shell(tmp_path, text, BUSY, BOUND).stdout == "refused\n"
-    assert shell(tmp_path, text, BUSY, ABSENT, "ok").stdout.endswith("bound\n")
+    assert shell(tmp_path, text, BUSY, LISTED).stdout == "refused\n"
+    assert shell(tmp_path, text, BUSY, EMPTY, "ok empty").stdout.endswith("bound\n")
+
+
+@pytest.mark.parametrize(("changing", "said"), [(True, "yes"), (False, "no")])
+def test_what_is_not_what_was_planned_is_waited_for_while_the_guard_is_being_changed_alone(
+    tmp_path: Path, changing: bool, said: str
+) -> None:
+    owner = '"vm01" e608ed38-c1b9-532e-a769-0156b41e19e1.0 xenbr0'
+    (tmp_path / "kept").write_text(made_from(LISTING, "boot", {owner}).text())
+    (tmp_path / "changing").touch() if changing else None
+    text = "KEPT=kept; CHANGING=changing; ask vm01; as_planned vm01 vif7.0 vm01 xenbr0 && echo yes || echo no"
+
+    assert shell(tmp_path, text, EMPTY, CLOSED, LISTED).stdout == f"{said}\n"
+    assert shell(tmp_path, text, LISTED).stdout == "yes\n"
+
+
+def test_what_a_port_is_given_reads_the_same_from_the_kernel_and_from_what_was_kept(tmp_path: Path) -> None:
+    script = made_from(LISTING, "boot").script
+
+    for text in (LISTING, script):
+        (tmp_path / "text").write_text(text)
+        assert shell(tmp_path, "elements_of vm01 <text").stdout == GIVEN
+    assert shell(tmp_path, "elements_of vm0 <text").stdout == ""
+    assert shell(tmp_path, "elements_of nobody <text").stdout == ""
+
+
+UUID = "e608ed38-c1b9-532e-a769-0156b41e19e1"  # as the xenstore-read above says
+
+
+@pytest.mark.parametrize(
+    ("arguments", "owner", "plans"),
+    [
+        ("vm01 vif7.0 vm01 xenbr0", f'"vm01" {UUID}.0 xenbr0', True),
+        ("vm01 vif7.0 vm01 xenbr1", f'"vm01" {UUID}.0 xenbr0', False),
+        ("vm01 vif7.0 vm01 xenbr0", f'"vm01" {UUID}.1 xenbr0', False),
+        ("vm01 vif7.0 vm01 xenbr0", f'"vm01" {UUID[::-1]}.0 xenbr0', False),
+        ("vm01 vif7.0 vm01 xenbr0", f'"vm011" {UUID}.0 xenbr0', False),
+        ("vm01 vif7.0 vm01 xenbr0", "", False),
+    ],
+)
+def test_a_named_port_has_a_plan_for_that_vif_of_that_domu_on_that_bridge_alone(
+    tmp_path: Path, arguments: str, owner: str, plans: bool
+) -> None:
+    text = made_from(LISTING, "boot", {owner} - {""}).text()
+    (tmp_path / "kept").write_text(text)
+
+    assert shell(tmp_path, f"KEPT=kept; planned {arguments}").stdout == (GIVEN if plans else "")
+    (tmp_path / "kept").write_text(text.replace("172.16.39.102", "172.16.39.103"))
+    assert shell(tmp_path, f"KEPT=kept; planned {arguments}").stdout == ""
+    (tmp_path / "kept").unlink()
+    assert shell(tmp_path, f"KEPT=kept; planned {arguments}").stdout == ""
+
+
+def test_a_port_without_a_name_is_planned_by_the_template_of_its_vif(tmp_path: Path) -> None:
+    line = 'add element bridge domgit own_mac { "@PORT@" . 00:16:3e:00:00:01, "@PORT@-emu" . 00:16:3e:00:00:01 }\n'
+    (tmp_path / f"{UUID}.0.nft").write_text(line)
+    text = "TEMPLATES=.; vif=vif7.0; planned vif7.0 vif7.0"
+
+    assert shell(tmp_path, f"{text} vif7.0 xenbr0").stdout == 'own_mac "vif7.0" . 00:16:3e:00:00:01\n'
+    assert shell(tmp_path, f"{text} vif7.0-emu xenbr0").stdout == 'own_mac "vif7.0-emu" . 00:16:3e:00:00:01\n'
+    (tmp_path / f"{UUID}.0.nft").rename(tmp_path / f"{UUID}.1.nft")
+    assert shell(tmp_path, f"{text} vif7.0 xenbr0").stdout == ""
+
+
+def test_what_a_port_is_given_is_taken_away_whole_and_by_its_keys(tmp_path: Path) -> None:
+    (tmp_path / "listing").write_text(LISTING)
+    fake = "nft() { case $1 in -s) cat listing ;; *) cat >loaded ;; esac; }"
+
+    shell(tmp_path, f"{fake}; unbind vm01")
+
+    assert (tmp_path / "loaded").read_text() == "".join(
+        f"delete element bridge domgit {name} {{ {member.partition(' : ')[0]} }}\n"
+        for name, _, member in (line.partition(" ") for line in GIVEN.splitlines())
+    )
