@@ -101,9 +101,7 @@ class Host:
                 return Answer(self.firewall)
             case "unshare" if [*arguments] == ["--net", "sh"]:
                 return self._try_out(stdin)
-            case "iptables":
-                raise NotInstalledError(f"{tool}: No such file or directory")
-            case "tc":
+            case "tc" | "iptables":
                 raise NotInstalledError(f"{tool}: No such file or directory")
             case _:
                 raise unknown(tool, arguments)

@@ -18,9 +18,9 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from reconciler.diff_guard import LOAD
 from reconciler.guard import nftables
 from reconciler.guard.binding import Binding, Bridge, Guard
+from reconciler.guard.nftables import LOAD
 from state.nft import Features, probe_features, read_listing, read_table
 from tests.packets import frames as f
 from tests.packets.cases import STRANGER
