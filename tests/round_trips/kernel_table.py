@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from fractions import Fraction
 from ipaddress import ip_network
 from typing import Any
 
@@ -30,8 +31,8 @@ def kernel_table(text: str) -> Table:
     return {name: members for name, members in found.items() if members}
 
 
-def log_of(text: str) -> tuple[set[Any], set[Any]]:
-    """The (prefix, level) and the (count, per) of all that is logged and limited."""
+def log_of(text: str) -> tuple[set[Any], Fraction]:
+    """The (prefix, level) of all that is logged, and how many lines a second the rules let through together."""
     rules = [item["rule"]["expr"] for item in json.loads(text)["nftables"] if "rule" in item]
     logs = {
         (each["log"]["prefix"], each["log"].get("level", "warn"))
@@ -39,10 +40,17 @@ def log_of(text: str) -> tuple[set[Any], set[Any]]:
         for each in expr
         if "log" in each
     }
-    limits = {
-        (each["limit"]["rate"], each["limit"]["per"]) for expr in rules for each in expr if "limit" in each
-    }
-    return logs, limits
+    # Each rule that logs has a limit of its own, and a port's share inside a set's element.
+    assert all(
+        ("log" in each) == ("limit" in each) for expr in rules for each in [{k for e in expr for k in e}]
+    )
+    limits = [each["limit"] for expr in rules for each in expr if "limit" in each]
+    return logs, sum((per_second(each["rate"], each["per"]) for each in limits), Fraction())
+
+
+def per_second(count: int, per: str) -> Fraction:
+    """A rate in one unit, without rounding."""
+    return Fraction(count, {"second": 1, "minute": 60, "hour": 3600, "day": 86400, "week": 604800}[per])
 
 
 def _element(name: str, element: Any) -> Any:
