@@ -85,6 +85,16 @@ class Paths:
         return self.run / "lock"
 
     @property
+    def tally(self) -> Path:
+        """What the guard had counted at the last pass."""
+        return self.run / "tally.json"
+
+    @property
+    def metrics(self) -> Path:
+        """What the guard has counted, for Prometheus."""
+        return self.run / "metrics.prom"
+
+    @property
     def status(self) -> Path:
         """What the last pass found, for monitoring."""
         return self.run / "status.json"

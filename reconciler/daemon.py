@@ -26,6 +26,7 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import last_line
 from reconciler.policy import Policy
 from reconciler.reconcile import Dom0, Result, apply
+from reconciler.refusals import publish
 from reconciler.review import StaleError
 from reconciler.status import host_facts
 from reconciler.watch import Nudge, folders, git_folder
@@ -78,6 +79,7 @@ class Daemon:
             if problem.severity == "error":
                 log.error("held back by an error in git", extra={"problem": str(problem)})
         self._publish(result)
+        publish(self._dom0)
         log.info(
             "pass finished",
             extra={

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from state.run import ReadError, Runner, read
+from state.run import Completed, ReadError, Runner, read
 
 TABLE = "bridge domgit"
 LIST_TABLE = ("nft", "-s", "list", "table", "bridge", "domgit")
@@ -16,6 +16,7 @@ LIST_TABLES = ("nft", "list", "tables")
 PROBE = ("nft", "-c", "-f", "-")
 _HEAD, _END = f"table {TABLE} {{\n", "\n}\n"
 _BLOCK = re.compile(r"\t(?P<kind>set|map|chain) (?P<name>[0-9A-Za-z_]{1,128}) \{")
+BYPASSED = "bypassed"  # the set of what a human has opened
 _BY_TRAFFIC = ("count_", "log_")
 _ELEMENTS = "\t\telements = {"
 # A key may be the name of an interface, and that may be anything that is no blank.
@@ -47,8 +48,11 @@ class LoadedTable:
     by: Loader = "nftables"
 
     def __repr__(self) -> str:
-        """The same text for the same table, whatever order the kernel listed it in."""
-        members = sorted((name, sorted(each)) for name, each in self.elements.items())
+        """The same text for the same guard, whatever order it was listed in.
+
+        What a human has opened for a time is left out: that it opens or closes makes no plan stale.
+        """
+        members = sorted((name, sorted(each)) for name, each in self.elements.items() if name != BYPASSED)
         return f"LoadedTable({members}, {self.rules!r}, {self.by})"
 
 
@@ -75,6 +79,16 @@ def parse_table(text: str) -> LoadedTable:
         if block.kind in {"set", "map"} and not block.name.startswith(_BY_TRAFFIC)
     }
     return LoadedTable(elements, normalised_rules(text))
+
+
+def listed_members(text: str) -> Mapping[str, frozenset[str]]:
+    """The elements of every set and map in `nft list table bridge domgit`, counters and what else is said of each included.
+
+    Raises:
+        ReadError: as parse_table.
+    """
+    parse_table(text)
+    return {block.name: block.members for block in _listed(text) if block.kind in {"set", "map"}}
 
 
 def normalised_rules(text: str) -> str:
@@ -171,9 +185,12 @@ def read_table(runner: Runner) -> LoadedTable | None:
         ReadError: nft failed in any other way.
     """
     completed = runner.run(LIST_TABLE)
-    if completed.rc == 1 and completed.stderr.startswith(_NO_TABLE) and not completed.stdout:
-        return None
-    return parse_table(completed.output())
+    return None if is_missing(completed) else parse_table(completed.output())
+
+
+def is_missing(completed: Completed) -> bool:
+    """Whether nft, asked to list our table, says that there is none."""
+    return completed.rc == 1 and completed.stderr.startswith(_NO_TABLE) and not completed.stdout
 
 
 def read_listing(runner: Runner) -> str:

@@ -21,6 +21,7 @@ from reconciler.plan_document import Document, checked_document, parse_document,
 from reconciler.plan_text import plan_text
 from reconciler.policy import Disruption, Policy
 from reconciler.reconcile import Dom0, Result, apply, current_plan
+from reconciler.refusals import publish
 from reconciler.review import restricted
 
 
@@ -61,6 +62,7 @@ def apply_command(
             reviewed = plan_document(plan, timestamp="")  # what was confirmed, and nothing that came after
         since = applied_revision(last)
         result = apply(machine, reading, policy, since=since, by=who(), reviewed=reviewed)
+    publish(machine)
     told_result(result)
     raise click.exceptions.Exit(result.exit_code)
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.log_shares import QUIET, shares
+from state import nft
 from state.facts import GUEST_GROUP
 from state.nft import Features
 
@@ -58,7 +59,7 @@ SETS = (
 )
 # Vifs that a human has opened for a time. By MAC as well: whoever gets the name meanwhile does not get this.
 # The kernel closes them: it needs nobody of us for that.
-BYPASSED = Set("bypassed", "type ifname . ether_addr", "timeout")
+BYPASSED = Set(nft.BYPASSED, "type ifname . ether_addr", "timeout")
 # The kernel adds ports as they send, and forgets a port that has sent nothing wrong for so long: names come and go.
 REMEMBERED = "30d"
 _BY_PORT = "type ifname\n\t\tsize 65535"
