@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from reconciler.diff_levers import lever_notes
 from reconciler.diff_vif import emulates, interface_of
 from reconciler.granted import granted
 from reconciler.guard import nftables
@@ -186,6 +187,7 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
         if bridge not in observed.links:
             yield Note(f"bridge.{bridge}", "no_bridge", "does not exist on this host")
     yield from uplink_notes(situation)
+    yield from lever_notes(situation, guard, _names(scope))
     yield from _diff(situation, by, guard, strangers, _names(scope))
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from reconciler.guard import nftables
 from reconciler.guard.nftables_rules import SETS, TABLE
 from state.files import digest
-from state.nft import LoadedTable, parse_table, without_elements
+from state.nft import BYPASSED, LoadedTable, parse_table, without_elements
 
 # Behind this line stand the ports that are called after a domid: after a reboot of the host that is somebody else's.
 THIS_BOOT = "# of this boot alone"
@@ -98,6 +98,8 @@ def made_from(listing: str, boot: str, owners: Iterable[str] = ()) -> Kept:
     rules = nftables.readable(without_elements(listing))
     named, unnamed = "", ""
     for name, members in sorted(loaded.elements.items()):
+        if name == BYPASSED:
+            continue  # what a human has opened by now ends by itself, and would be opened anew
         of_this_boot = {member for member in members if _UNNAMED.match(member)}
         named += nftables.statement("add", name, members - of_this_boot)
         unnamed += nftables.statement("add", name, of_this_boot)

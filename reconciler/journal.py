@@ -7,6 +7,7 @@ steps that carry secrets name files, not values.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -45,6 +46,8 @@ class Journal:
         payload = json.dumps(record, sort_keys=True, separators=(",", ":"))
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
+            # Passes have a lock of their own; a human who opens a vif does not wait for them.
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
             previous, end = _last(descriptor)
             if b"\n" in os.pread(descriptor, _TAIL_BYTES, end):
                 raise JournalError(f"{self.path}: damaged behind byte {end}; move it aside to go on")

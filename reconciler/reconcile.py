@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler import last_good, ledger, reverted
+from reconciler import last_good, ledger, reverted, tally
 from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
@@ -38,7 +38,9 @@ from reconciler.scope import Situation, scope
 from reconciler.secret import known, masked
 from reconciler.step import SHUTDOWN_GRACE_S
 from reconciler.switches import switches
+from reconciler.violations import packets
 from state.desired import Desired
+from state.drops import read_drops
 from state.files import Files
 from state.observed import Interest, Observed, observe, observe_for
 from state.run import ReadError, Runner
@@ -142,7 +144,17 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         last=None if last is None else last.desired,
         grace_s=dom0.grace_s,
         reverted=reverted.load(dom0.paths.reverted),
+        counted=_counted(dom0, observed),
+        tally=tally.load(dom0.paths.tally, dom0.monotonic()),
     )
+
+
+def _counted(dom0: Dom0, observed: Observed) -> tally.Counts | None:
+    """What was counted, where a plan may say what enforce would have dropped."""
+    if observed.guard is None or not observed.guard.elements.get("audited"):
+        return None
+    drops = read_drops(dom0.runner)
+    return None if drops is None else packets(drops)
 
 
 def _masked(observed: Observed, secrets: Path, desired: Desired) -> Observed:

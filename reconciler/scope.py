@@ -12,6 +12,7 @@ from reconciler.life import Life
 from reconciler.plan import Note, Source
 from reconciler.reverted import Reverted
 from reconciler.step import SHUTDOWN_GRACE_S
+from reconciler.tally import Counts, Tally
 from state.desired import Desired, DomU
 from state.observed import Observed
 
@@ -22,7 +23,8 @@ class Situation:
 
     `last` is what was last applied here. `stuck` are the uuids whose removal failed in this very pass:
     they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down. `reverted` are
-    the changes of the guard that had to be taken back.
+    the changes of the guard that had to be taken back. `counted` is what the guard has counted by now, read where a
+    vif is audited, and `tally` what was known of that at the last pass.
     """
 
     desired: Desired
@@ -33,6 +35,8 @@ class Situation:
     stuck: frozenset[str] = frozenset()
     grace_s: float = SHUTDOWN_GRACE_S
     reverted: tuple[Reverted, ...] = ()
+    counted: Counts | None = None
+    tally: Tally | None = None
 
     @cached_property
     def applied(self) -> Mapping[str, DomU]:

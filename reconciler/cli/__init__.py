@@ -39,6 +39,14 @@ VERBS: Mapping[str, tuple[str, str]] = {
     ),
     "history": ("look", "List every plan that was applied, newest last."),
     "show": ("look", "Reprint a plan as it was, with who approved it and how every command ended."),
+    "violations": (
+        "violations",
+        "Show who sends what he may not: per vif and reason packets, rate and last frame.",
+    ),
+    "bypass": (
+        "bypass",
+        "Open one vif for a time, here and now: its addresses and kinds of frames, never its MAC.",
+    ),
     "doctor": ("look", "Say what this host can do, and what stands in the way."),
     "schema": ("check", "Print the JSON Schema of the kinds, for editors."),
 }

@@ -149,10 +149,15 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
     journal = Journal(target(config_path, None, None, None).config.paths.journal)
     with told(), journal.understood():
         applied = _applied(journal)
+        levers = [record for record in journal.records() if record["type"] == "bypass"]
     if as_json:
-        say(json.dumps({"format_version": FORMAT_VERSION, "applied": list(applied.values())}, indent=2))
+        shown = {"format_version": FORMAT_VERSION, "applied": list(applied.values()), "bypasses": levers}
+        say(json.dumps(shown, indent=2))
         return
-    for entry in applied.values():
+    for entry in sorted((*applied.values(), *levers), key=lambda each: str(each["time"])):
+        if "type" in entry:
+            say(_lever(entry))
+            continue
         failed = (
             f"guard {entry['guard']}"
             if entry["guard"] in {"reverted", "damaged"}
@@ -165,6 +170,13 @@ def history_command(config_path: Path | None, as_json: bool) -> None:
         say(
             f"{entry['time']}  {entry['plan_id'][7:19]}  {entry['revision'][:12]}  {entry['by']}  {entry['changes']} changes  {failed}"
         )
+
+
+def _lever(record: Mapping[str, Any]) -> str:
+    """What a human opened or closed himself."""
+    if record["what"] == "open":
+        return f"{record['time']}  bypass  {record['vif']} until {record['until']}  {record['by']}  {record['reason']}"
+    return f"{record['time']}  bypass  {record['vif']} ended  {record['by']}"
 
 
 def _tried(change: Mapping[str, Any]) -> bool:
@@ -232,7 +244,7 @@ def _records_of(journal: Journal, plan_id: str) -> Iterator[Mapping[str, Any]]:
         if record["type"] == "plan" and record["document"]["plan_id"] == plan_id:
             applies.add(record["apply"])
             yield {key: value for key, value in record.items() if key != "document"}
-        elif record["apply"] in applies:
+        elif record.get("apply") in applies:
             yield record
 
 

@@ -17,6 +17,8 @@ from reconciler.config import DEFAULT, Config, ConfigError, load
 from schemas.diagnostic import SpecError
 from state.run import ReadError
 
+_DURATION = re.compile(r"([1-9][0-9]{0,5})([smh])")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600}
 COMMIT = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 
 
@@ -54,6 +56,25 @@ def target(config_path: Path | None, repo: str | None, rev: str | None, host: st
     with told():
         config = load(config_path)
     return Target(config, repo or config.url, rev, host or config.host)
+
+
+class Seconds(click.ParamType[int]):
+    """A duration such as 30s, 10m or 1h."""
+
+    name = "DURATION"
+
+    def __init__(self, most_s: int) -> None:
+        self._most_s = most_s
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The duration in seconds."""
+        match = _DURATION.fullmatch(str(value))
+        seconds = 0 if match is None else int(match[1]) * _UNITS_S[match[2]]
+        if not 0 < seconds <= self._most_s:
+            hours, minutes = self._most_s // 3600, self._most_s // 60
+            most = f"{hours}h" if hours else f"{minutes}m"
+            self.fail(f"{value!r} (expected such as 30s or 10m, at most {most})", param, ctx)
+        return seconds
 
 
 @contextmanager

@@ -6,16 +6,30 @@ the table or a set under traffic loses frames.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
 from reconciler.guard.binding import Address, Binding, Guard, Move, Step, What
-from reconciler.guard.nftables_rules import SETS, TABLE, UNREADABLE, chain_text, chains, declarations, listed
+from reconciler.guard.loaded import bypassed
+from reconciler.guard.nftables_rules import (
+    BYPASSED,
+    SETS,
+    TABLE,
+    UNREADABLE,
+    chain_text,
+    chains,
+    declarations,
+    listed,
+)
 from schemas.claims import eui64_link_local
 from state.nft import Features, LoadedTable, normalised_rules, rule_blocks
 
 LOAD = ("nft", "-f", "-")
 Elements = Mapping[str, frozenset[str]]
+_OPENED = re.compile(
+    rf"(?P<head>\tset {BYPASSED.name} \{{\n(?:\t\t[tf][^\n]*\n)*)\t\telements = \{{[^}}]*\}}\n"
+)
 # Whatever of it is loaded, and also where nothing is.
 UNLOADED = f"table {TABLE}\ndelete table {TABLE}\n"
 
@@ -151,7 +165,27 @@ def delta(loaded: LoadedTable, guard: Guard) -> str:
         statement("add", name, wanted[name] - loaded.elements.get(name, frozenset()))
         for name in sorted(wanted)
     ]
-    return "".join((*deletes, *adds))
+    return "".join((_outlived(loaded, wanted["own_mac"]), *deletes, *adds))
+
+
+def _outlived(loaded: LoadedTable, own_mac: frozenset[str]) -> str:
+    """A script that closes what a human has opened of vifs that are gone, or have another MAC by now."""
+    keys = [key for key in bypassed(loaded) if f'"{key[0]}" . {key[1]}' not in own_mac]
+    return opened_script(keys, None)
+
+
+def opened_script(keys: Iterable[tuple[str, str]], seconds: int | None, note: str = "") -> str:
+    """A script that has the guard pass whatever (port, MAC) send for so many seconds from now on; None: no longer.
+
+    The kernel does not prolong an element that is there, and refuses to delete one that is not, or not any more.
+    """
+    named = [f'"{port}" . {mac}' for port, mac in sorted(keys)]
+    gone = statement("add", BYPASSED.name, named) + statement("delete", BYPASSED.name, named)
+    if seconds is None:
+        return gone
+    return gone + statement(
+        "add", BYPASSED.name, (f'{each} timeout {seconds}s comment "{note}"' for each in named)
+    )
 
 
 def undo_delta(loaded: LoadedTable, guard: Guard) -> str:
@@ -182,7 +216,8 @@ def _key(member: str) -> str:
 
 def restored(listing: str) -> str:
     """A script that puts the table back in one transaction as `nft list table` listed it, rules of others in it included."""
-    return f"{UNLOADED}{readable(listing)}"
+    # What a human had opened by then he may have closed since.
+    return f"{UNLOADED}{readable(_OPENED.sub(lambda match: match['head'], listing))}"
 
 
 def readable(listing: str) -> str:

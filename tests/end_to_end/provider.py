@@ -59,6 +59,10 @@ class Run:
         return json.loads(self.out)
 
 
+# Verbs that know no repository.
+WITHOUT_GIT = {"drift", "history", "show", "violations", "bypass"}
+
+
 def mac(number: int) -> str:
     """The MAC of the domU with this number."""
     return f"00:16:3e:00:53:{number:02x}"
@@ -134,7 +138,7 @@ class Provider:
     def argv(self, verb: str, *argv: str) -> Sequence[str]:
         """The command line of a domgit verb."""
         target = ["--repo", str(self.root), "--rev", "main", "--host", "dom0-a"]
-        return [str(DOMGIT), verb, *([] if verb in {"drift", "history", "show"} else target), *argv]
+        return [str(DOMGIT), verb, *([] if verb in WITHOUT_GIT else target), *argv]
 
     def apply(self, *argv: str) -> Run:
         """Commit what is there, and apply it."""

@@ -6,15 +6,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
 from reconciler.guard import nftables
 from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.nftables_rules import REASONS
+from reconciler.violations import Moment, last_frames, violation_facts
+from state.drops import read_drops
+from state.kernel_log import read_kernel_log
 from state.nft import Features, read_table
 from tests.packets import frames as f
-from tests.packets.cases import FOREIGN4, udp4
+from tests.packets.cases import FOREIGN4, udp4, udp6
 from tests.packets.kernel_log import Ring, heard
 from tests.packets.lab import Lab
 from tests.packets.parties import (
@@ -167,6 +171,48 @@ def test_what_an_unknown_port_sends_is_logged_where_it_is_dropped(
     assert lab.send(forged_by(UNKNOWN), UNKNOWN).nothing
 
     assert by_port(ring) == {UNKNOWN.port: 1}
+
+
+def test_what_the_kernel_logs_and_counts_says_who_claimed_what_and_what_is_bound(
+    lab: Lab, features: Features, ring: Ring
+) -> None:
+    """The whole way from a frame to what `domgit violations` shows."""
+    assert ring.lines() == []
+    lab.load(nftables.full(logging_guard(), features))
+    asked = f.arp(1, (A.mac, GATEWAY.v4), ("00:00:00:00:00:00", B.v4))
+    lab.send(f.ethernet("ff:ff:ff:ff:ff:ff", A.mac, f.ARP, asked))
+    lab.send(udp6(B.v6, GATEWAY, hardware=B.mac), B)
+    lab.send(udp6(A.v6, GATEWAY, hardware=B.mac), B)
+
+    drops = read_drops(lab.dom0)
+    records = read_kernel_log()
+
+    assert drops is not None
+    assert drops.prefix == PREFIX
+    assert records is not None
+    now = Moment(datetime.now(UTC), time.monotonic())
+    found = violation_facts(drops, {}, last_frames(records, PREFIX), now=now, before=None)
+    assert [(each["vif"], each["reasons"][0]["reason"], each["packets"]) for each in found] == [
+        (A.port, "arp", 1),
+        (B.port, "v6", 1),
+    ]
+    first, second = (each["last_frame"] for each in found)
+    assert first.pop("time")
+    assert first == {
+        "untrusted_kind": "ARP request",
+        "untrusted_mac": None,
+        "untrusted_sender_mac": A.mac,
+        "untrusted_source": GATEWAY.v4,
+        "untrusted_target": B.v4,
+    }
+    assert abs((datetime.fromisoformat(second.pop("time")) - now.time).total_seconds()) < 60
+    assert second == {
+        "untrusted_kind": "UDP 5000 to 4321",
+        "untrusted_mac": B.mac,
+        "untrusted_sender_mac": None,
+        "untrusted_source": A.v6,
+        "untrusted_target": GATEWAY.v6,
+    }
 
 
 # ---------------------------------------------------------------- counters

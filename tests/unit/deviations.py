@@ -18,6 +18,7 @@ from reconciler.reconcile import interest
 from reconciler.render_xl import config_path, render_xl
 from reconciler.reverted import Reverted
 from reconciler.scope import Situation
+from reconciler.tally import Counts, Since, Tally
 from schemas.scalars import parse_rate
 from state.desired import DomU
 from state.links import FdbEntry, Link
@@ -44,8 +45,22 @@ def situation(words: Words) -> Situation:
         ledger=world.ledger,
         last=None if before is None else before.desired,
         stuck=frozenset(domus[name].uuid for name in words.get("stuck", ())),
+        counted=_counted(words["counted"]) if "counted" in words else None,
+        tally=_tally(words["since"]) if "since" in words else None,
     )
     return found if "reverted" not in words else _reverted(found, words["reverted"])
+
+
+def _counted(words: Words) -> Counts:
+    return {
+        port: {reason: int(number) for reason, number in reasons.items()} for port, reasons in words.items()
+    }
+
+
+def _tally(words: Words) -> Tally:
+    """A last look at which these ports had been audited since then, and something had been counted before."""
+    audited = {port: Since(time, "", "audit", {"v4": 5}) for port, time in words.items()}
+    return Tally("2026-11-27T14:40:49Z", 1000.0, audited=audited)
 
 
 def _reverted(found: Situation, why: str) -> Situation:

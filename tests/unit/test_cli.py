@@ -442,3 +442,34 @@ def test_letters_that_a_terminal_does_not_know_are_printed_as_numbers() -> None:
 
     assert (done.returncode, done.stderr) == (0, b"")
     assert b"not vif\\u2026)" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        (),
+        ("--for", "1h"),
+        ("--reason", "ticket"),
+        ("--end", "--for", "1h", "--reason", "ticket"),
+        ("--end", "--reason", "ticket"),
+    ],
+)
+def test_bypass_wants_a_time_and_a_reason_or_an_end(argv: tuple[str, ...]) -> None:
+    assert failure("bypass", "vm01", *NOWHERE, *argv) == "expected --for DURATION and --reason TEXT, or --end"
+
+
+@pytest.mark.parametrize(
+    ("argv", "most"),
+    [
+        (("bypass", "vm01", "--reason", "ticket", "--for"), "24h"),
+        (("violations", "--over"), "10m"),
+    ],
+)
+@pytest.mark.parametrize("duration", ["25h", "0s", "1", "-1h", "1d", "1h30m", "\u0661h", "999999h", ""])
+def test_a_duration_is_a_number_with_a_unit_and_has_an_end(
+    argv: tuple[str, ...], most: str, duration: str
+) -> None:
+    done = call(*argv, duration)
+
+    assert done.exit_code != 0
+    assert f"(expected such as 30s or 10m, at most {most})" in done.output

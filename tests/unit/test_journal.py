@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -157,3 +158,21 @@ def test_power_lost_at_any_byte_loses_at_most_the_record_being_written(
     torn.append({"n": 9})
 
     assert [record["n"] for record in torn.records()] == [*range(cut.count(b"\n")), 9]
+
+
+def test_records_of_writers_that_do_not_wait_for_each_other_are_all_there(tmp_path: Path) -> None:
+    """A pass has its lock; a human who opens a vif meanwhile has not."""
+    journal = Journal(tmp_path / "journal")
+
+    def write(writer: int) -> None:
+        for number in range(25):
+            journal.append({"writer": writer, "number": number})
+
+    threads = [threading.Thread(target=write, args=(writer,)) for writer in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    found = [(record["writer"], record["number"]) for record in journal.records()]
+    assert sorted(found) == [(writer, number) for writer in range(4) for number in range(25)]
