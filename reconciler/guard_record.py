@@ -163,8 +163,12 @@ class Record:
                 return
         for line in taken.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                yield json.loads(line)
-            except ValueError:
+                record = json.loads(line)
+            except (ValueError, RecursionError):
+                record = None
+            if isinstance(record, dict):
+                yield record
+            else:
                 log.warning("a note of a guard that was brought back is damaged", extra={"line": line[:200]})
         taken.unlink()
 

@@ -63,6 +63,8 @@ class KernelWatch:
         with ExitStack() as stack:
             rules = stack.enter_context(listen_to_rules())
             ports = stack.enter_context(listen_to_ports())
+            # Whatever happened before there was anybody to hear it; the first pass then finds it done.
+            self._guard_changed()
             stopping, stop = os.pipe2(os.O_CLOEXEC)
             stack.callback(os.close, stopping)
             thread = threading.Thread(target=self._listen, args=(rules, ports, stopping), daemon=True)
@@ -75,8 +77,6 @@ class KernelWatch:
         waiting = select.poll()
         for each in (rules.fileno(), ports.fileno(), stopping):
             waiting.register(each, select.POLLIN)
-        # Whatever happened before there was anybody to hear it.
-        self._guard_changed()
         while True:
             due = [each.due for each in (self._of_ports, self._of_others) if each.due is not None]
             timeout_ms = None if not due else max(0.0, min(due) - time.monotonic()) * 1000

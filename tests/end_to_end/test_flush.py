@@ -101,3 +101,30 @@ def test_a_port_that_somebody_renames_wakes_the_daemon_which_puts_it_right(provi
         assert "failed=0 converged=True" in log.until(says="pass finished")
         log.rests()
     assert guest.ping("172.16.39.1")
+
+
+def test_a_flushed_guard_is_back_while_a_pass_waits_for_a_guest_to_shut_down(provider: Provider) -> None:
+    host = provider.root / "hosts/dom0-a/host.yaml"
+    text = host.read_text(encoding="utf-8").replace("disruption: link", "disruption: reboot")
+    host.write_text(text, encoding="utf-8")
+    provider.domu("vm01", 1)
+    provider.domu("vm02", 2)
+    provider.commit()
+    with running(provider) as log:
+        wait_until(lambda: {"vm01", "vm02"} <= {*domids()}, "the first commit")
+        booted("vm01")
+        guest = booted("vm02")
+        log.rests()
+        before = table()
+        guest.ignore_shutdown()
+        provider.domu("vm02", 2, state="halted")
+        provider.commit()
+        assert "address=domu.vm02" in log.until(says="acting")
+
+        run("nft", "flush", "ruleset")
+
+        assert "lost=table" in log.until(says="guard brought back")
+        assert table() == before
+        assert "vm02" in domids()  # for whose end the pass still waits
+        guest.crash()
+        assert "failed=0" in log.until(says="pass finished")

@@ -20,6 +20,7 @@ from reconciler.diff import make_plan
 from reconciler.diff_config import is_of
 from reconciler.file_change import file_written
 from reconciler.guard.binding import Step
+from reconciler.guard_kept import Kept, parse_kept
 from reconciler.guard_pending import Pending, parse_pending
 from reconciler.journal import Journal, JournalError
 from reconciler.last_good import LastGood
@@ -242,6 +243,24 @@ def _pending(data: bytes) -> object:
     return found
 
 
+_KEPT = Kept(
+    "table bridge domgit\ndelete table bridge domgit\ntable bridge domgit {\n\tset own_mac {\n\t\ttype ifname . ether_addr\n\t}\n}\n"
+    'add element bridge domgit own_mac { "vm01" . 00:16:3e:00:53:01 }\n'
+    '# port "vm01" e608ed38-c1b9-532e-a769-0156b41e19e1.0 xenbr0\n# of this boot alone\n'
+    'add element bridge domgit own_mac { "vif7.0" . 00:16:3e:00:53:02 }\n',
+    "b0b4d66b-492b-4e41-8978-9297cdbd5914",
+    "sha256:50e0",
+    "sha256:d875",
+)
+
+
+def _kept(data: bytes) -> object:
+    found = parse_kept(data.decode("utf-8", "replace"))
+    conforms(found, Kept)
+    demand(parse_kept(found.text()) == found, "written and read again it is another one")
+    return found, found.elements(), found.owners()
+
+
 _CONFIG = b"""host = "dom0-a"
 [repo]
 url = "ssh://git@git.example.net/dom0.git"
@@ -315,6 +334,7 @@ def targets() -> tuple[Target, ...]:
         Target("ledger", _ledgers, _ledger, record, structured=True, sealed=_sealed_again),
         Target("last-good", _lasts, _last, record, structured=True, sealed=_sealed_again),
         Target("reverted", _reverteds, _reverted, record, structured=True),
+        Target("guard-kept", fixed(_KEPT.text().encode()), _kept, (ValueError,)),
         Target("guard-pending", fixed(_PENDING.text().encode()), _pending, (ValueError,)),
         Target("config", fixed(_CONFIG), _config, (ConfigError,)),
         Target("mountinfo", fixed(_MOUNTS), _mounts, record, weight=0.5),

@@ -255,3 +255,26 @@ class TestWhoMustNotBringItBack:
 
         assert self.restored(lab, later) == "left"
         assert self.restored(lab, record) == "restored"
+
+
+def test_under_a_stream_no_forged_mac_gets_through_and_nothing_legal_is_lost(watched: Watched) -> None:
+    """Whatever is loaded just then: of forged MACs the port lets in none, and a reload is one transaction."""
+    lab, flushes = watched.lab, 20
+    lab.lock(A)
+    lab.restore()
+    lab.drain()
+    forged = f.ethernet(GATEWAY.mac, B.mac, f.IPV4, udp4(A.v4, GATEWAY)[14:])
+    sent = 0
+    for _ in range(flushes):
+        watched.lab.dom0.must("nft", "flush", "ruleset")
+        while watched.reasons.empty():
+            for frame in (forged, udp4(A.v4, GATEWAY)):
+                lab.sockets[A.port].send(frame)
+            sent += 1
+        watched.wakes()
+
+    heard = lab.heard(UPLINK)
+    assert watched.whole()
+    assert sent > flushes
+    assert len([frame for frame in heard if frame == forged]) == 0
+    assert len([frame for frame in heard if frame == udp4(A.v4, GATEWAY)]) == sent
