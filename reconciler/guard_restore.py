@@ -26,8 +26,6 @@ log = logging.getLogger(__name__)
 # A pass that changes the guard, or somebody who does so by hand, is over within that, gateways that answer provided.
 PATIENCE_S = 2.0
 READ_ATTEMPTS, READ_AGAIN_AFTER_S = 5, 0.02
-# Guests wait for nobody: on a host whose processors are all taken the load would take several times as long.
-_AHEAD_OF_OTHERS = ("nice", "-n", "-15")
 Restored = Literal["intact", "restored", "left"]
 
 
@@ -61,9 +59,7 @@ class Restorer:
         lost = "table" if loaded is None else kept.lost(loaded)
         if lost is None:
             return "left"
-        done = self.runner.run(
-            (*_AHEAD_OF_OTHERS, *LOAD), stdin=kept.script_beside(loaded), timeout_s=LOAD_TIMEOUT_S
-        )
+        done = self.runner.run(LOAD, stdin=kept.script_beside(loaded), timeout_s=LOAD_TIMEOUT_S)
         if done.rc != 0:
             raise ReadError(str(done))
         took_ms = round((time.monotonic() - started) * 1000)

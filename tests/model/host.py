@@ -95,8 +95,6 @@ class Host:
                 return self.links.bridge(arguments)
             case "nft":
                 return self.nftables.nft(arguments, stdin)
-            case "nice" if tuple(arguments[:2]) == ("-n", "-15"):
-                return self._answer(arguments[2], arguments[3:], stdin)
             case "iptables-legacy-save" if not arguments:
                 return Answer(self.firewall)
             case "unshare" if [*arguments] == ["--net", "sh"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -259,22 +260,37 @@ class TestWhoMustNotBringItBack:
 
 def test_under_a_stream_no_forged_mac_gets_through_and_nothing_legal_is_lost(watched: Watched) -> None:
     """Whatever is loaded just then: of forged MACs the port lets in none, and a reload is one transaction."""
-    lab, flushes = watched.lab, 20
+    lab, flushes, between = watched.lab, 20, 50
     lab.lock(A)
     lab.restore()
     lab.drain()
-    forged = f.ethernet(GATEWAY.mac, B.mac, f.IPV4, udp4(A.v4, GATEWAY)[14:])
-    sent = 0
-    for _ in range(flushes):
-        watched.lab.dom0.must("nft", "flush", "ruleset")
-        while watched.reasons.empty():
-            for frame in (forged, udp4(A.v4, GATEWAY)):
-                lab.sockets[A.port].send(frame)
-            sent += 1
-        watched.wakes()
+    legal = udp4(A.v4, GATEWAY)
+    forged = f.ethernet(GATEWAY.mac, B.mac, f.IPV4, legal[14:])
+    sent, ended = threading.Semaphore(0), threading.Event()
+    counted = 0
+
+    def send() -> None:
+        nonlocal counted
+        while not ended.is_set():
+            lab.sockets[A.port].send(forged)
+            lab.sockets[A.port].send(legal)
+            counted += 1
+            sent.release()
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        for _ in range(flushes):
+            lab.dom0.must("nft", "flush", "ruleset")
+            watched.wakes()
+            for _ in range(between):
+                assert sent.acquire(timeout=WAKES_WITHIN_S)
+    finally:
+        ended.set()
+        sender.join()
 
     heard = lab.heard(UPLINK)
     assert watched.whole()
-    assert sent > flushes
+    assert counted >= flushes * between
     assert len([frame for frame in heard if frame == forged]) == 0
-    assert len([frame for frame in heard if frame == udp4(A.v4, GATEWAY)]) == sent
+    assert len([frame for frame in heard if frame == legal]) == counted
