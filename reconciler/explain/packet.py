@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
@@ -71,9 +72,12 @@ def described(words: Sequence[str], guard: Guard, ports: Mapping[str, str]) -> D
             )
         return Described(port, bridge, given["hex"])
     if binding is None and (needed := [each for each in ("smac", "src") if each not in given]):
+        names = [*ports, *(each.interface for each in guard.bindings)]
+        near = "".join(f", did you mean {each!r}?" for each in get_close_matches(port, names, 1))
+        what, words_needed = " and ".join(needed), " ".join(f"{each}=..." for each in needed)
         raise PacketError(
             [
-                f"{' and '.join(needed)}: missing, and vif {port!r} has no binding to take it from (expected {'=... '.join(needed)}=...)"
+                f"{what}: missing, and vif {port!r} has no binding to take it from{near} (expected {words_needed})"
             ]
         )
     return Described(port, bridge, _Writer(given, _own(binding, given), guard).frame())

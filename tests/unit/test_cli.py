@@ -30,6 +30,7 @@ from reconciler.reconcile import Result as Pass
 from tests.unit.deviations import situation
 from tests.unit.test_plan_cases import CASES, met
 
+ROOT = Path(__file__).resolve().parents[2]
 DOMGIT = Path(sys.executable).parent / "domgit"
 NOWHERE = ("--config", "/dev/null")
 
@@ -192,6 +193,18 @@ def test_a_packet_is_explained_as_text_and_as_data_from_git_alone(checkout: Path
     )
     assert (data["format_version"], data["verdict"], data["reason"]) == ("1.0", "pass", None)
     assert data["bound"]["address"] == "domu.vm01.vif.0"
+
+
+def test_the_answer_that_the_documentation_shows_is_what_the_examples_give() -> None:
+    text = (ROOT / "docs" / "guard.md").read_text(encoding="utf-8")
+    line, *shown = text.partition("$ domgit explain --repo . ")[2].partition("\n```")[0].splitlines()
+    where = ("--repo", str(ROOT / "examples"), *NOWHERE)
+
+    told = iter(call("explain", *where, *line.split()).output.splitlines())
+
+    # In order, each of them among those that are left.
+    assert [each for each in shown if each.strip() != "..." and each not in told] == []
+    assert shown[-1] == "    refused: drop"
 
 
 def test_all_that_is_wrong_with_a_packet_is_told_and_the_exit_status_is_1(checkout: Path) -> None:

@@ -177,6 +177,12 @@ def test_a_port_is_named_by_itself_by_its_vif_or_is_nobodys() -> None:
             ],
         ),
         (
+            "vif=vm1 src=192.0.2.1",
+            [
+                "smac: missing, and vif 'vm1' has no binding to take it from, did you mean 'vm01'? (expected smac=...)"
+            ],
+        ),
+        (
             "vif=vm01 src=1.2.3.4 dst=::1",
             ["src, dst, target: both IPv4 and IPv6 (expected one of them)"],
         ),
