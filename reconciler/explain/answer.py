@@ -8,7 +8,19 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from reconciler import FORMAT_VERSION
-from reconciler.explain.claims import Claim, claims
+from reconciler.explain.claims import (
+    ADVERTISED,
+    ARP_MAC,
+    ARP_PROBED,
+    ARP_SENDER,
+    DHCP_MAC,
+    OPTION_MAC,
+    SOURCE,
+    SOURCE_MAC,
+    TESTED,
+    Claim,
+    claims,
+)
 from reconciler.explain.headers import ARP, IPV4, IPV6, TAGS, Headers, headers
 from reconciler.explain.judge import BRIDGE, Judge
 from reconciler.explain.packet import Described
@@ -25,6 +37,15 @@ _TYPES: Mapping[int, str] = {
 }
 _PROTOCOLS: Mapping[int, str] = {1: "ICMP", 2: "IGMP", 6: "TCP", 17: "UDP", 51: "AH", 58: "ICMPv6"}
 _802_3 = 0x600  # below it a length stands in place of a type
+# Which claims the rules look at that refuse under a reason.
+_BY: Mapping[str, frozenset[str]] = {
+    "mac": frozenset({SOURCE_MAC}),
+    "arp": frozenset({ARP_MAC, ARP_SENDER, ARP_PROBED}),
+    "v4": frozenset({SOURCE}),
+    "v6": frozenset({SOURCE}),
+    "nd": frozenset({SOURCE, ADVERTISED, TESTED, OPTION_MAC}),
+    "dhcp": frozenset({DHCP_MAC}),
+}
 # What it is that is refused where every claim is the sender's own.
 _WHY: Mapping[str, str] = {
     "type": "only IPv4, ARP and IPv6 without a tag pass",
@@ -89,8 +110,10 @@ class Answer:
 
     def _refused(self, binding: Binding) -> str:
         reason = self.way.reason
-        foreign = next((each for each in self.claims if not each.bound), None)
-        if foreign is not None and reason not in {"type", "router"}:
+        foreign = next(
+            (each for each in self.claims if not each.bound and each.what in _BY.get(reason, ())), None
+        )
+        if foreign is not None:
             return f"{foreign.what} {foreign.value} is not bound to {self.people.vif(binding)}, {self._whose(foreign)}"
         if reason == "type":
             return f"{_kind(headers(self.frame))} is refused: {_WHY['type']}"

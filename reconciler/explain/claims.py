@@ -17,6 +17,18 @@ from reconciler.guard.binding import Binding, Guard
 _NS, _NA, _RS = 135, 136, 133
 _DHCP_SERVER = 67
 _NOBODY = 0
+SOURCE_MAC, SOURCE, DHCP_MAC, OPTION_MAC = (
+    "source MAC",
+    "source address",
+    "hardware address in the DHCP message",
+    "MAC in the option",
+)
+ARP_MAC, ARP_SENDER, ARP_PROBED = (
+    "sender MAC of the ARP",
+    "sender address of the ARP",
+    "address that the ARP probes for",
+)
+ADVERTISED, TESTED = "address that the advertisement is about", "address that is tested for duplicates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,37 +54,33 @@ class _Claims:
     guard: Guard
 
     def all(self) -> Iterator[Claim | None]:
-        yield self._mac("source MAC", self.found.load(6, 6))
+        yield self._mac(SOURCE_MAC, self.found.load(6, 6))
         inside: Mapping[int, Iterator[Claim | None]] = {ARP: self._arp(), IPV4: self._v4(), IPV6: self._v6()}
         yield from inside.get(self.found.load(12, 2) or 0, iter(()))
 
     def _arp(self) -> Iterator[Claim | None]:
         at = self.found.network
-        yield self._mac("sender MAC of the ARP", self.found.load(at + 8, 6))
+        yield self._mac(ARP_MAC, self.found.load(at + 8, 6))
         sender = self.found.load(at + 14, 4)
         if sender == _NOBODY:
-            yield self._address("address that the ARP probes for", self.found.load(at + 24, 4), 4)
+            yield self._address(ARP_PROBED, self.found.load(at + 24, 4), 4)
         else:
-            yield self._address("sender address of the ARP", sender, 4)
+            yield self._address(ARP_SENDER, sender, 4)
 
     def _v4(self) -> Iterator[Claim | None]:
         source = self.found.load(self.found.network + 12, 4)
-        yield None if source == _NOBODY else self._address("source address", source, 4)
+        yield None if source == _NOBODY else self._address(SOURCE, source, 4)
         transport = self.found.transport
         if transport is not None and transport.protocol == UDP and self.found.behind(2, 2) == _DHCP_SERVER:
-            yield self._mac("hardware address in the DHCP message", self.found.behind(36, 6))
+            yield self._mac(DHCP_MAC, self.found.behind(36, 6))
 
     def _v6(self) -> Iterator[Claim | None]:
         source = self.found.load(self.found.network + 8, 16)
-        yield None if source == _NOBODY else self._address("source address", source, 6)
+        yield None if source == _NOBODY else self._address(SOURCE, source, 6)
         transport = self.found.transport
         kind = self.found.behind(0, 1) if transport is not None and transport.protocol == ICMPV6 else None
         if kind == _NA or (kind == _NS and source == _NOBODY):
-            what = (
-                "address that the advertisement is about"
-                if kind == _NA
-                else "address that is tested for duplicates"
-            )
+            what = ADVERTISED if kind == _NA else TESTED
             yield self._address(what, self.found.behind(8, 16), 6)
         if kind in {_NS, _NA}:
             yield self._option(24)
@@ -86,7 +94,7 @@ class _Claims:
             0x201,
         }:  # source and target link-layer address, of one unit
             return None
-        return self._mac("MAC in the option", self.found.behind(at + 2, 6))
+        return self._mac(OPTION_MAC, self.found.behind(at + 2, 6))
 
     def _mac(self, what: str, number: int | None) -> Claim | None:
         if number is None:

@@ -107,7 +107,7 @@ def _a_version(dice: random.Random, frame: bytearray) -> None:
 
 
 def _a_fragment(dice: random.Random, frame: bytearray) -> None:
-    _put(frame, 20, struct.pack("!H", dice.choice((0x2000, 0x4000, 1, 0x2001, 0x1FFF, 0x8000))))
+    _put(frame, 20, struct.pack("!H", dice.choice((0x2000, 0x4000, 1, 0x100, 0x2001, 0x1FFF, 0x8000))))
 
 
 def _a_protocol(dice: random.Random, frame: bytearray) -> None:

@@ -74,6 +74,11 @@ def ask(words: str, of: Guard = GUARD) -> Answer:
             "guests are no DHCP servers, and ask in one piece, for their own hardware address",
         ),
         (
+            f"vif=vm01 src={B.v4} dport=68",  # that, and not whose address it is, is what the first rule asks
+            "dhcp",
+            "guests are no DHCP servers, and ask in one piece, for their own hardware address",
+        ),
+        (
             f"vif=vm01 icmp=na target={B.v6}",
             "nd",
             f"address that the advertisement is about {B.v6} is not bound to {A_VIF}, but to {B_VIF}",
