@@ -27,7 +27,7 @@ _V6 = tuple(
     IPv6Address(each).packed
     for each in (A.v6, A.link_local, A_NET6_ONE, B.v6, B.link_local, GATEWAY.v6, "::", "ff02::1", f.solicited_node(A.v6), "ff02::16")
 )  # fmt: skip
-_EXTENSIONS = (f.HOP_BY_HOP, f.ROUTING, f.FRAGMENT, f.DESTINATION, f.AH, f.NO_NEXT)
+_EXTENSIONS = (f.HOP_BY_HOP, f.ROUTING, f.FRAGMENT, f.FRAGMENT, f.DESTINATION, f.AH, f.NO_NEXT)
 Change = Callable[[random.Random, bytearray], None]
 
 
@@ -128,9 +128,11 @@ def _an_extension(dice: random.Random, frame: bytearray) -> None:
     if frame[12:14] != b"\x86\xdd" or len(frame) < 54:
         return
     kind = dice.choice(_EXTENSIONS)
-    following = dice.choice((*[frame[20]] * 4, f.NO_NEXT, f.AH, f.DESTINATION))
+    following = dice.choice((*[frame[20]] * 4, f.NO_NEXT, f.NO_NEXT, f.AH, f.DESTINATION))
     header: bytes = {
-        f.FRAGMENT: f.fragment_header(following, dice.choice((0, 0, 1, 3)), more=dice.random() < 0.5),
+        f.FRAGMENT: f.fragment_header(
+            following, dice.choice((0, 0, 1, 3, 0x100, 0x1FE0)), more=dice.random() < 0.5
+        ),
         f.AH: f.authentication(following),
     }.get(kind, f.extension(following))
     if dice.random() < 0.2:
