@@ -58,7 +58,8 @@ class Hop:
 class Way:
     """What becomes of a frame, and the rules that it met on the way, in order.
 
-    `base`: the chain that it got to first, "" where none of ours saw it. `reason`: the class that it was refused under, and is counted as; "" when it was not. A refused frame of an audited vif passes.
+    `base`: the chain that it got to first, "" where none of ours saw it. `reason`: the class that it was refused under,
+    and is counted as; "" when it was not. A refused frame of an audited vif passes.
     """
 
     verdict: Literal["pass", "drop"]
@@ -166,9 +167,10 @@ class Ruleset:
 
 
 def _read(reader: RuleReader, name: str, lines: tuple[str, ...]) -> _Chain:
-    policy = "" if (match := _BASE.fullmatch(lines[0])) is None else match["policy"]
-    if lines[0].startswith("type ") and not policy:
-        raise NotUnderstood(f"chain {name}: `{lines[0]}`")
+    first = lines[0] if lines else ""
+    policy = "" if (match := _BASE.fullmatch(first)) is None else match["policy"]
+    if first.startswith("type ") and not policy:
+        raise NotUnderstood(f"chain {name}: `{first}`")
     rules = [rule for line in lines[bool(policy) :] for rule in reader.rules(line) if not _empty_map(rule)]
     return _Chain(policy, tuple(rules))
 

@@ -56,7 +56,7 @@ def mended(chain: str, *lines: str) -> Ruleset:
         "limit rate 1/second log return",
         "update @noted { iifname limit rate 1/second } log",
     )
-    written = [("noted", noted)]
+    written = [("noted", noted), ("nothing", ())]
     written += [
         (name, (*old[: name == "prerouting"], *lines, *old[name == "prerouting" :]) if name == chain else old)
         for name, old in chains(GUARD, FEATURES[0])
@@ -146,6 +146,7 @@ def test_a_base_chain_whose_hook_is_not_understood_is_an_error() -> None:
         'log prefix "accept drop" level info group 1',
         'iifname "other" drop',
         "jump noted",
+        "jump nothing",
     ],
 )
 def test_side_effects_decide_nothing(line: str) -> None:
