@@ -40,7 +40,7 @@ _LIMIT = re.compile(r"--limit (\d+)/(sec|min|hour|day)")
 _SECONDS = {"sec": 1, "min": 60, "hour": 3600, "day": 86400}
 _PORT = re.compile(r"-i (?P<port>\S+) -j domgit(?P<chain>[./-]\S*)")
 _MAC = re.compile(r"-s ! (?P<mac>\S+) -j domgit\.(?P<mode>drop|note)\.mac")
-_SOURCE = re.compile(r"-p IPv[46] --ip6?-src (?P<address>\S+) -j mark .*")
+_SOURCE = re.compile(r"-p IPv[46] --ip6?-src (?P<address>\S+) -j RETURN")
 _SET = re.compile(
     r"create (?P<name>\S+) (?P<kind>\S+) family (?P<family>\S+)(?: .*)?|add (?P<set>\S+) (?P<member>\S+)"
 )
@@ -259,11 +259,10 @@ def _bind(found: dict[str, set[str]], layout: Layout, port: str, chain: str) -> 
     found["own_inner_mac"].add(f'"{port}" . 0x{int(mac.replace(":", ""), 16):x}')
     if match["mode"] == "note":
         found["audited"].add(f'"{port}"')
-    for version in ("4", "6"):
-        for rule in layout.get(f"ebtables nat domgit/{port}/{version}", ()):
-            source = _SOURCE.fullmatch(rule)
-            if source is not None:
-                _bind_address(found, f'"{port}"', mac, source["address"])
+    for rule in own:
+        source = _SOURCE.fullmatch(rule)
+        if source is not None:
+            _bind_address(found, f'"{port}"', mac, source["address"])
 
 
 def _bind_address(found: dict[str, set[str]], port: str, mac: str, address: str) -> None:

@@ -18,13 +18,16 @@ from reconciler.guard.xtables import Chains, Settings, port_chain, refusal
 _MASK, _WORD = 0xF0000000, 0xFFFFFFFF
 _CLEAN = f"-j MARK --set-xmark 0x0/{_MASK:#x}"
 _NOTHING = f"-m mark --mark 0x0/{_MASK:#x}"
-_SOMETHING = f"-m mark ! --mark 0x0/{_MASK:#x}"
 _HEADERS, _KINDS, _ICMP = "domgit.headers", "domgit.kinds", "domgit.icmp"
 _REASONS = ("v6", "nd", "dhcp", "router")
 
 
 class Kind(IntEnum):
-    """What a packet is, where that decides more than its source. From ADVERTISE on the target must be the guest's own."""
+    """What a packet is, where that decides more than its source.
+
+    In the upper half the target must be the guest's own. Once it is found to be, the highest bit goes: what asks whether
+    somebody else has that address is FREE then.
+    """
 
     HIDDEN = 1
     ROUTER = 2
@@ -35,7 +38,7 @@ class Kind(IntEnum):
     SOLICIT_ROUTER = 7  # the same, of a router
     ADVERTISE = 8
     ADVERTISE_MAC = 9
-    DETECT = 10  # a duplicate of the own address
+    DETECT = 13  # a duplicate of the own address
 
     @property
     def mark(self) -> str:
@@ -49,6 +52,7 @@ class Kind(IntEnum):
 
 
 _TARGETED = "-m mark --mark 0x80000000/0x80000000"
+_UNTARGETED = "-j MARK --set-xmark 0x0/0x80000000"
 _REFUSED = ((Kind.HIDDEN, "v6"), (Kind.ROUTER, "router"), (Kind.DHCP, "dhcp"), (Kind.MALFORMED, "nd"))
 
 
@@ -73,38 +77,31 @@ def raw(ports: Ports, settings: Settings) -> Chains:
         **refusals(settings, _REASONS, (_CLEAN,)),
     }
     for port, grant in ports.grants.items():
-        chains.update(port_chains(port, grant))
+        chains.update(port_chain_of(port, grant))
     return chains
 
 
-def port_chains(port: str, grant: Grant) -> Chains:
-    """The chains of one port."""
-    odd, target, own = port_chain(port, "odd"), port_chain(port, "nd"), port_chain(port, "own")
+def port_chain_of(port: str, grant: Grant) -> Chains:
+    """The chain of one port. What is nothing special passes by its first rules."""
 
     def refuse(reason: str) -> str:
         return f"-g {refusal(reason, grant.mode)}"
 
+    own = tuple(each for each in grant.of(6) if isinstance(each, IPv6Network))
     return {
-        port_chain(port): (f"{_SOMETHING} -g {odd}", f"-g {own}"),
-        odd: (
+        port_chain(port): (
+            *(f"-s {each} {_NOTHING} -g {PASS}" for each in own),
             *(f"{kind.mark} {refuse(reason)}" for kind, reason in _REFUSED),
-            f"{Kind.FREE.mark} -g {PASS}",
             *(
                 f"{kind.mark} {_u32(_mac_at(offset, grant.mac), negated=True)} {refuse('nd')}"
                 for kind, offset in ((Kind.SOLICIT, 66), (Kind.SOLICIT_ROUTER, 50), (Kind.ADVERTISE_MAC, 66))
             ),
-            f"{_TARGETED} -g {target}",
-            f"-g {own}",
-        ),
-        target: (
-            *(f"{_u32(_target_in(each))} -g {own}" for each in grant.of(6) if isinstance(each, IPv6Network)),
-            refuse("nd"),
-        ),
-        own: (
-            *(f"-s {each} -g {PASS}" for each in grant.of(6)),
-            f"{Kind.DETECT.mark} -g {PASS}",
+            *(f"{_TARGETED} {_u32(_target_in(each))} {_UNTARGETED}" for each in own),
+            f"{_TARGETED} {refuse('nd')}",
+            f"{Kind.FREE.mark} -g {PASS}",
+            *(f"-s {each} -g {PASS}" for each in own),
             refuse("v6"),
-        ),
+        )
     }
 
 

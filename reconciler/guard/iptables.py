@@ -141,18 +141,23 @@ def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, 
     first = f"-I {LATE} 1"
     refused = ebtables_rules.late_rule(port, refusal("type", grant.mode))
     parts: tuple[tuple[str, tuple[str, ...], Chains, str], ...] = (
-        ("iptables raw", argv4, iptables_rules.port_chains(port, grant), iptables_rules.late_rule(port, own)),
+        (
+            "iptables raw",
+            argv4,
+            iptables_rules.port_chain_of(port, grant),
+            iptables_rules.late_rule(port, own),
+        ),
         (
             "ip6tables raw",
             argv6,
-            ip6tables_rules.port_chains(port, grant),
+            ip6tables_rules.port_chain_of(port, grant),
             iptables_rules.late_rule(port, own),
         ),
         ("ebtables filter", EBTABLES_RESTORE, {}, refused),
         (
             "ebtables nat",
             EBTABLES_RESTORE,
-            ebtables_rules.port_chains(port, grant),
+            ebtables_rules.port_chain_of(port, grant),
             ebtables_rules.late_rule(port, own),
         ),
     )

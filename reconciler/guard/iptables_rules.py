@@ -46,11 +46,11 @@ def raw(ports: Ports, settings: Settings) -> Chains:
     """The chains of iptables' table `raw`."""
     chains = {**base(ports, settings, (), SET4), **refusals(settings, _REASONS)}
     for port, grant in ports.grants.items():
-        chains.update(port_chains(port, grant))
+        chains.update(port_chain_of(port, grant))
     return chains
 
 
-def port_chains(port: str, grant: Grant) -> Chains:
+def port_chain_of(port: str, grant: Grant) -> Chains:
     """The chain of one port."""
 
     def refuse(reason: str) -> str:

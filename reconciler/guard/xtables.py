@@ -44,9 +44,9 @@ def settings_of(guard: Guard, *, ibrname: bool) -> Settings:
     return Settings(guard.unknown_vifs == "drop", guard.log, guard.alone, ibrname, () if "" in macs else macs)
 
 
-def port_chain(port: str, part: str = "") -> str:
-    """The chain of one port, or one of its parts: 27 of the 28 characters that iptables has room for."""
-    return f"{ENTRY}/{port}/{part}" if part else f"{ENTRY}/{port}"
+def port_chain(port: str) -> str:
+    """The chain of one port: 22 of the 28 characters that iptables has room for."""
+    return f"{ENTRY}/{port}"
 
 
 def refusal(reason: str, mode: str) -> str:

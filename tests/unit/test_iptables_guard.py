@@ -125,12 +125,7 @@ def _passes(layout: Layout, port: str, mac: str, address: IPv4Address | IPv6Addr
 
 
 def _bound(chains: Layout, place: str, chain: str, mac: str, address: IPv4Address | IPv6Address) -> bool:
-    own = chains[f"{place} {chain}"]
-    every = [
-        *own,
-        *chains.get(f"{place} {chain}/{address.version}", ()),
-        *chains.get(f"{place} {chain}/own", ()),
-    ]
+    own = every = chains[f"{place} {chain}"]
     if any("domgit.note." in rule for rule in every):
         return True
     if place == "ebtables nat" and not own[0].startswith(f"-s ! {mac} "):
