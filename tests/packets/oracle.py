@@ -19,7 +19,7 @@ from reconciler.guard.binding import Binding
 
 Verdict = Literal["pass", "drop", "free"]
 _ETHERNET, _ARP, _IPV4, _IPV6 = 14, 28, 20, 40
-_IGMP, _UDP, _ICMP6, _AH, _FRAGMENT, _PIM, _NOTHING = 2, 17, 58, 51, 44, 103, 59
+_ICMP, _IGMP, _UDP, _ICMP6, _AH, _FRAGMENT, _PIM, _NOTHING = 1, 2, 17, 58, 51, 44, 103, 59
 _OPTIONS = frozenset({0, 43, 60})  # extension headers that count their length in units of eight bytes
 _HEADERS = _OPTIONS | {_AH, _FRAGMENT}
 _CHADDR = slice(28, 34)  # of BOOTP
@@ -163,7 +163,9 @@ class Oracle:
             return _drop("PIM: routers speak it")
         if upper.protocol == _IGMP:
             return _igmp(upper.body)
-        if upper.protocol == 1 and upper.body[:1] in {b"\5", b"\x09"}:
+        if upper.protocol == _ICMP and not upper.body:
+            return _free("a message that is cut short")
+        if upper.protocol == _ICMP and upper.body[:1] in {b"\5", b"\x09"}:
             return _drop("ICMP of a router: redirect or router advertisement")
         if upper.protocol != _UDP:
             return _pass("IPv4 from an own address")

@@ -152,15 +152,17 @@ MISTAKES = (
     Mistake("ARP of any size", without("len != 6"), ("drop: arp with another hardware size",)),
     Mistake(
         "DHCP for any hardware address",
-        without("udp dport 67 jump dhcp_client"),
+        without("jump dhcp_client"),
         ("drop: dhcp discover for B's hardware address",),
     ),
     Mistake(
-        "DHCP servers let through", without("udp dport 68 goto"), ("drop: dhcp offer from the own address",)
+        "DHCP servers let through",
+        first_in("from_v4", "udp sport 67 udp dport 68 goto source_v4"),
+        ("drop: dhcp offer from the own address",),
     ),
     Mistake(
         "later fragments read as messages",
-        without("goto later_v4"),
+        without("& 0x1fff != 0x0"),
         ("pass: a later fragment whose payload looks like an igmp query",),
     ),
     Mistake(
