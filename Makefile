@@ -25,6 +25,7 @@ demo: setup
 
 bench: setup
 	@$(PYTHON) -m benchmarks.load
+	@$(PYTHON) -m benchmarks.dataplane
 
 bench-antispoof: setup
 	@$(PYTHON) -m benchmarks.antispoof
