@@ -45,16 +45,21 @@ def owners(dom0: Dom0, ports: Collection[str]) -> Mapping[str, Owner]:
     return found
 
 
-def publish(dom0: Dom0) -> None:
-    """Remember what is counted now, and put it where monitoring finds it. Nothing waits for it, and nothing fails with it."""
+def publish(dom0: Dom0, *, unless_within_s: float = 0.0) -> None:
+    """Remember what is counted now, and put it where monitoring finds it; nothing where that was done so recently.
+
+    Nothing of a pass fails with it.
+    """
     now = moment(dom0)
+    before = tally.load(dom0.paths.tally, now.uptime_s)
+    if before is not None and now.uptime_s - before.uptime_s < unless_within_s:
+        return
     try:
         drops = read_drops(dom0.runner)
         whose = {} if drops is None else owners(dom0, drops.counts.keys())
         text = metrics_text(drops, whose, taken_s=now.time.timestamp())
         write_whole(dom0.paths.metrics, text)
         if drops is not None:
-            before = tally.load(dom0.paths.tally, now.uptime_s)
             look = tally.taken(
                 before,
                 bound(drops.table),

@@ -138,7 +138,7 @@ def violation_lines(facts: Facts) -> Iterator[str]:
         return
     since = facts["rates_since"]
     yield (
-        "no rates: nothing is remembered since boot (`domgit run` and `apply` do at each pass; `--over 10s` looks twice)"
+        "no rates: nothing is remembered since boot (`domgit run` does at each pass; `--over 10s` looks twice)"
         if since is None
         else f"rates since {since}"
     )

@@ -17,7 +17,9 @@ _PREFIX = re.compile(r'log prefix "(?P<prefix>[^"]*)"')
 _BYPASSED = re.compile(
     r'"(?P<port>[^"]+)" \. (?P<mac>\S+) timeout \S+ expires (?P<left>\S+)(?: comment "(?P<comment>[^"]*)")?'
 )
-_LEFT = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+)s)?(?:\d+ms)?")
+_LEFT = re.compile(
+    r"(?:([0-9]{1,9})d)?(?:([0-9]{1,9})h)?(?:([0-9]{1,9})m(?!s))?(?:([0-9]{1,9})s)?(?:[0-9]{1,9}ms)?"
+)
 _UNITS_S = (86400, 3600, 60, 1)
 
 

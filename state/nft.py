@@ -82,12 +82,7 @@ def parse_table(text: str) -> LoadedTable:
 
 
 def listed_members(text: str) -> Mapping[str, frozenset[str]]:
-    """The elements of every set and map in `nft list table bridge domgit`, counters and what else is said of each included.
-
-    Raises:
-        ReadError: as parse_table.
-    """
-    parse_table(text)
+    """The elements of every set and map in a listing that parse_table has read, counters and what else is said of each included."""
     return {block.name: block.members for block in _listed(text) if block.kind in {"set", "map"}}
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from state.nft import BYPASSED, LoadedTable
 
+# A port's name may hold whatever parts the rest.
+_ELEMENT = re.compile(r'"(?P<port>[^"]+)" \. (?P<rest>.+)')
 _ADDRESSES = ("own_v4", "own_net4", "own_v6", "own_net6")
 
 
@@ -22,11 +25,11 @@ class Bound:
 
 
 def bound(table: LoadedTable) -> Mapping[str, Bound]:
-    """The bindings in the table, by port."""
+    """The bindings in the table, by port. What is no element of ours is left out."""
     addresses: dict[str, list[str]] = {}
     for name in _ADDRESSES:
-        for port, _, address in _parts(table, name):
-            addresses.setdefault(port, []).append(address)
+        for port, rest in _elements(table, name):
+            addresses.setdefault(port, []).append(rest.partition(" . ")[2])
     audited = {member.strip('"') for member in table.elements.get("audited", frozenset())}
     opened = bypassed(table)
     return {
@@ -36,21 +39,21 @@ def bound(table: LoadedTable) -> Mapping[str, Bound]:
             "audit" if port in audited else "enforce",
             opened.get((port, mac)),
         )
-        for port, mac in sorted(_parts(table, "own_mac"))
+        for port, mac in sorted(_elements(table, "own_mac"))
     }
 
 
 def bypassed(table: LoadedTable) -> Mapping[tuple[str, str], str]:
     """What was noted of each (port, MAC) that a human has opened and the kernel has not closed yet."""
     found = {}
-    for port, rest in _parts(table, BYPASSED):
+    for port, rest in _elements(table, BYPASSED):
         mac, _, said = rest.partition(" ")
         found[port, mac] = said.partition('comment "')[2].rstrip('"')
     return found
 
 
-def _parts(table: LoadedTable, name: str) -> Iterator[tuple[str, ...]]:
+def _elements(table: LoadedTable, name: str) -> Iterator[tuple[str, str]]:
+    """Of each element the port and what stands behind it."""
     for member in table.elements.get(name, frozenset()):
-        # A port's name may hold what parts the rest.
-        _, port, rest = member.split('"', 2)
-        yield (port, *rest.removeprefix(" . ").split(" . "))
+        if match := _ELEMENT.fullmatch(member):
+            yield match["port"], match["rest"]

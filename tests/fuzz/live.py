@@ -7,12 +7,14 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from reconciler.foreign.judge import Judge, Place
 from reconciler.foreign.path import Called
 from reconciler.foreign.weaken import weaknesses
-from state import foreign, frames, ipset, links, nft, reach, routes, xenstore, xl
+from reconciler.guard.loaded import Bound, bound
+from reconciler.metrics import metrics_text
+from state import drops, foreign, frames, ipset, kernel_log, links, nft, reach, routes, xenstore, xl
 from state.foreign import parse_rules
 from state.netfilter import Condition, Rules
 from state.run import Completed, ReadError
@@ -20,6 +22,7 @@ from tests.fuzz.conform import conforms
 from tests.fuzz.target import Target, demand, fixed
 from tests.packets.corpora import CORPORA
 from tests.unit.captures import capture, names
+from tests.unit.test_violations import TABLE
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
@@ -45,6 +48,10 @@ def _live(
     return Target(
         name, partial(_seeds, tools, more), parse, (ReadError,), structured=structured, weight=weight
     )
+
+
+def _records() -> tuple[bytes, ...]:
+    return tuple(line.encode() for line in capture(next(iter(names("kmsg")))).splitlines(keepends=True))
 
 
 def _list(text: str) -> object:
@@ -127,6 +134,30 @@ def _table(text: str) -> object:
     for members in table.elements.values():
         demand(all(member == " ".join(member.split()) for member in members), "blanks in an element")
     return table
+
+
+def _counted(text: str) -> object:
+    found = drops.parse_drops(text)
+    conforms(found, drops.Drops)
+    held = bound(found.table)
+    conforms(held, Mapping[str, Bound])
+    demand(all(each.left_s >= 0 for each in found.bypassed.values()), "open for less than no time")
+    metrics_text(found, {}, taken_s=0)
+    return found
+
+
+def _logged(text: str) -> object:
+    """A refused frame; whatever a guest puts into it comes out as a value of a known form, or not at all."""
+    found = kernel_log.parse_logged(text, "Dropped by firewall: ")
+    if found is None:
+        raise ReadError("no line of ours")
+    conforms(found, kernel_log.LoggedFrame)
+    demand(re.fullmatch(r"[A-Za-z0-9 ]{1,40}", found.untrusted_kind), "a kind of no known form")
+    for mac in (found.untrusted_mac, found.untrusted_sender_mac):
+        demand(mac is None or _MAC.fullmatch(mac), "a MAC that is none")
+    for address in (found.untrusted_source, found.untrusted_target):
+        demand(address is None or address == str(ip_address(address)), "an address that is none")
+    return found
 
 
 def _tables(text: str) -> object:
@@ -251,6 +282,8 @@ def targets() -> tuple[Target, ...]:
         _live("bridge-fdb", _fdb, "bridge-fdb", structured=True),
         _live("nft-list-table", _table, "nft-list-table"),
         _live("nft-list-tables", _tables, "nft-tables"),
+        _live("nft-counters", _counted, "nft-list-table", more=(TABLE.encode(),)),
+        _live("kernel-log", _logged, more=_records()),
         _live("iptables-save", foreign.stateless, "iptables-save"),
         _live("ip-route", _routes, "ip-route-6", structured=True),
         _live("ip-route-get", _way, "ip-route-get", structured=True, weight=0.5),

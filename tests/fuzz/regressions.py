@@ -72,5 +72,10 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("last-good", b"\x85"),  # UnicodeDecodeError
     ("guard-pending", b"# domgit 1 " + b'{"a":' * 100_000 + b"\n# end\n"),  # RecursionError
     ("mountinfo", b"2"),  # IndexError
+    (
+        "nft-counters",
+        b'table bridge domgit {\n\tset bypassed {\n\t\ttype ifname . ether_addr\n\t\telements = { "vm01" . 00:16:3e:7c:1f:65 '
+        b"timeout 1h expires " + b"9" * 5000 + b"m }\n\t}\n}\n",
+    ),  # ValueError: more digits than Python reads
     ("xl-cfg", b'name = "caf\xe9"\n'),  # UnicodeEncodeError: no plan any more
 )  # fmt: skip

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import NamedTuple
 KMSG = "/dev/kmsg"
 # Rules of a namespace are silent without it; only the first namespace has the switch.
 SWITCH = Path("/proc/sys/net/netfilter/nf_log_all_netns")
+_TURN = Path(tempfile.gettempdir(), "domgit-tests-kernel-log")
 _RECORD_BYTES = 8192
 
 
@@ -56,17 +59,19 @@ class Ring:
 
 @contextmanager
 def heard(prefix: str) -> Iterator[Ring]:
-    """The ring, with the rules of this namespace allowed to write to it.
+    """The ring, with the rules of all namespaces allowed to write to it. One run of tests at a time: the switch is the machine's.
 
     Raises:
         OSError: this kernel has no such ring or no such switch, or they are not for us.
     """
-    before = SWITCH.read_text(encoding="ascii")
-    SWITCH.write_text("1\n", encoding="ascii")
-    ring = Ring(prefix)
-    try:
-        yield ring
-    finally:
-        ring.close()
-        with suppress(OSError):
-            SWITCH.write_text(before, encoding="ascii")
+    with _TURN.open("w") as turn:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        before = SWITCH.read_text(encoding="ascii")
+        SWITCH.write_text("1\n", encoding="ascii")
+        ring = Ring(prefix)
+        try:
+            yield ring
+        finally:
+            ring.close()
+            with suppress(OSError):
+                SWITCH.write_text(before, encoding="ascii")
