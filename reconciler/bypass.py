@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_fixed
+
 from reconciler.execute import ApplyError
 from reconciler.guard.loaded import bound, bypassed
 from reconciler.guard.nftables import opened_script
@@ -18,6 +20,8 @@ from reconciler.reconcile import Dom0
 from reconciler.violations import stamp
 from state.drops import Drops, read_drops
 from state.nft import BYPASSED
+from state.observed import READ_AGAIN_AFTER_S, READ_ATTEMPTS
+from state.run import ReadError
 
 LOAD = ("nft", "-f", "-")
 # Whoever needs a vif open for longer wants another binding: that is git's to say.
@@ -83,7 +87,15 @@ def close_vif(dom0: Dom0, vif: str, by: str) -> None:
 
 
 def _drops(dom0: Dom0) -> Drops:
-    drops = read_drops(dom0.runner)
+    # nft cannot say what a table holds in the moment in which a pass loads rules.
+    policy = Retrying(
+        retry=retry_if_exception_type(ReadError),
+        stop=stop_after_attempt(READ_ATTEMPTS),
+        wait=wait_fixed(READ_AGAIN_AFTER_S),
+        sleep=dom0.sleep,
+        reraise=True,
+    )
+    drops = policy(read_drops, dom0.runner)
     if drops is None:
         raise BypassError("the guard is not loaded: nothing holds a vif back")
     if f"set {BYPASSED}\n" not in drops.table.rules:

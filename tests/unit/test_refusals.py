@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from reconciler import tally
+from reconciler.bypass import Wish, open_vif
 from reconciler.refusals import owners, publish
 from reconciler.violations import Owner
+from state.nft import LIST_WHOLE
+from state.run import Completed, ReadError, Runner
 from tests.model.strategies import desired_of
 from tests.model.world import World, make_world
 
@@ -113,9 +117,59 @@ def test_a_port_without_a_name_of_its_own_is_whose_the_host_says(world: World) -
 def test_nothing_was_applied_yet_and_nobody_is_known(tmp_path: Path) -> None:
     fresh = make_world(tmp_path)
 
-    assert owners(replace(fresh.dom0), ["vm01"]) == {}
+    assert owners(fresh.dom0, ["vm01"]) == {}
 
 
 def _unnamed(world: World) -> list[str]:
     listing = world.dom0.runner.run(["nft", "-s", "list", "table", "bridge", "domgit"]).stdout
     return sorted({word.strip('"') for word in listing.split() if word.startswith('"vif')} - {"vif*"})
+
+
+# ---------------------------------------------------------------- opening a vif
+
+
+class Busy:
+    """A runner whose nft cannot list for a while, as while a pass loads rules."""
+
+    def __init__(self, runner: Runner, times: int) -> None:
+        self._runner, self.left = runner, times
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str = "",
+        timeout_s: float = 15.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """See Runner."""
+        if tuple(argv) == LIST_WHOLE and self.left:
+            self.left -= 1
+            return replace(self._runner.run(argv), rc=1, stdout="", stderr="Error: Interrupted system call\n")
+        return self._runner.run(argv, stdin=stdin, timeout_s=timeout_s, environment=environment)
+
+
+WISH = Wish("vm01", 3600, " ticket 4711 ", "noc@dom0-a")
+
+
+def test_a_vif_is_opened_also_while_a_pass_loads_rules(world: World) -> None:
+    host = world.dom0
+    host.runner = Busy(host.runner, 3)
+
+    until = open_vif(host, WISH)
+
+    assert until == "2030-01-01T01:00:00Z"
+    (record,) = [each for each in host.journal().records() if each["type"] == "bypass"]
+    assert (record["until"], record["reason"], record["by"]) == (until, "ticket 4711", "noc@dom0-a")
+    listed = host.runner.run(["nft", "-s", "list", "table", "bridge", "domgit"]).stdout
+    assert '"vm01" . 00:16:3e:00:53:01 timeout 3600s comment "until 2030-01-01T01:00:00Z"' in listed
+
+
+def test_a_vif_is_not_opened_while_nft_cannot_say_what_there_is(world: World) -> None:
+    host = world.dom0
+    host.runner = Busy(host.runner, 99)
+
+    with pytest.raises(ReadError):
+        open_vif(host, WISH)
+
+    assert [each for each in host.journal().records() if each["type"] == "bypass"] == []
