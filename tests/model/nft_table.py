@@ -71,6 +71,13 @@ class Table:
     def add_element(self, name: str, element: str) -> None:
         """One element; the same one again is fine, one that contradicts or overlaps another is refused."""
         there = self._set(name)
+        if "flags timeout" in there.declaration:
+            # An element that is there keeps its time.
+            key, _, option = element.partition(" timeout ")
+            self.sets[name] = replace(
+                there, elements={key: f"timeout {option}" if option else "", **there.elements}
+            )
+            return
         key, _, verdict = element.partition(" : ")
         if verdict.startswith("goto "):
             self._chain(verdict.removeprefix("goto "))
@@ -113,13 +120,17 @@ class Table:
         for name, each in self.sets.items():
             text = f"\t{each.kind} {name} {{\n" + "".join(f"\t\t{line}\n" for line in each.declaration)
             if each.elements:
-                members = [f"{key} : {verdict}" if verdict else key for key, verdict in each.elements.items()]
+                members = [_member(*item) for item in each.elements.items()]
                 text += "\t\telements = { " + ",\n\t\t\t     ".join(members) + " }\n"
             yield text + "\t}\n"
 
     def _listed_chains(self) -> Iterator[str]:
         for name, lines in self.chains.items():
             yield f"\tchain {name} {{\n" + "".join(f"\t\t{_listed(line)}\n" for line in lines) + "\t}\n"
+
+
+def _member(key: str, what: str) -> str:
+    return f"{key}{' ' if what.startswith('timeout ') else ' : '}{what}" if what else key
 
 
 def _listed(rule: str) -> str:

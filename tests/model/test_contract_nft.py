@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reconciler.guard import nftables
+from reconciler.guard.loaded import bypassed
 from state.nft import probe_features, read_listing, read_table
 from tests.model.places import Place
 from tests.model.subjects import MAC, desired, guard_of, load, run, table
@@ -66,6 +67,22 @@ def test_an_element_may_be_added_twice(guarded: Place) -> None:
     before = table(guarded)
 
     load(guarded, 'add element bridge domgit ports { "vm01" : goto from_guest }\n')
+
+    assert table(guarded) == before
+
+
+def test_what_is_opened_for_a_time_is_listed_with_what_was_noted_and_closed_by_its_key(
+    guarded: Place,
+) -> None:
+    key, before = ("vm01", MAC), table(guarded)
+
+    load(guarded, nftables.opened_script([key], 3600, "until then"))
+    assert bypassed(table(guarded)) == {key: "until then"}
+    load(guarded, nftables.opened_script([key], 60, "until now"))
+    assert bypassed(table(guarded)) == {key: "until now"}
+    # Once more where nothing is open any more: the kernel may have closed it in between.
+    for _ in range(2):
+        load(guarded, nftables.opened_script([key], None))
 
     assert table(guarded) == before
 

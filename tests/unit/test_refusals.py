@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler import tally
-from reconciler.bypass import Wish, open_vif
+from reconciler.bypass import BypassError, Wish, close_vif, open_vif
+from reconciler.execute import ApplyError
 from reconciler.refusals import owners, publish
 from reconciler.violations import Owner
 from state.nft import LIST_WHOLE
@@ -149,6 +150,26 @@ class Busy:
         return self._runner.run(argv, stdin=stdin, timeout_s=timeout_s, environment=environment)
 
 
+class Refusing:
+    """A runner whose nft loads nothing, and says so or does not."""
+
+    def __init__(self, runner: Runner, *, silent: bool) -> None:
+        self._runner, self._silent = runner, silent
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        stdin: str = "",
+        timeout_s: float = 15.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> Completed:
+        """See Runner."""
+        if stdin:
+            return replace(self._runner.run(LIST_WHOLE), rc=0 if self._silent else 1, stdout="")
+        return self._runner.run(argv, timeout_s=timeout_s, environment=environment)
+
+
 WISH = Wish("vm01", 3600, " ticket 4711 ", "noc@dom0-a")
 
 
@@ -163,6 +184,31 @@ def test_a_vif_is_opened_also_while_a_pass_loads_rules(world: World) -> None:
     assert (record["until"], record["reason"], record["by"]) == (until, "ticket 4711", "noc@dom0-a")
     listed = host.runner.run(["nft", "-s", "list", "table", "bridge", "domgit"]).stdout
     assert '"vm01" . 00:16:3e:00:53:01 timeout 3600s comment "until 2030-01-01T01:00:00Z"' in listed
+
+
+def test_a_vif_is_closed_before_its_time_and_only_once(world: World) -> None:
+    host = world.dom0
+    open_vif(host, WISH)
+    later = open_vif(host, replace(WISH, seconds=60))
+
+    close_vif(host, "vm01", "root@dom0-a")
+
+    assert later == "2030-01-01T00:01:00Z"
+    with pytest.raises(BypassError, match="'vm01' is not bypassed"):
+        close_vif(host, "vm01", "root@dom0-a")
+    records = [each for each in host.journal().records() if each["type"] == "bypass"]
+    assert [each["what"] for each in records] == ["open", "open", "end"]
+    assert records[-1]["by"] == "root@dom0-a"
+
+
+@pytest.mark.parametrize("wish", [WISH, None])
+def test_what_nft_refuses_is_said_and_what_cannot_be_read_back_too(world: World, wish: Wish | None) -> None:
+    host = world.dom0
+    open_vif(host, WISH)
+    for silent in (False, True):
+        host.runner = Refusing(world.dom0.runner, silent=silent)
+        with pytest.raises(ApplyError):
+            close_vif(host, "vm01", "root") if wish is None else open_vif(host, replace(wish, seconds=60))
 
 
 def test_a_vif_is_not_opened_while_nft_cannot_say_what_there_is(world: World) -> None:
