@@ -103,14 +103,18 @@ class Record:
         self.run.mkdir(parents=True, exist_ok=True)
         self._mark.touch()
 
-    def save(self, runner: Runner, owners: frozenset[str]) -> None:
+    def save(self, runner: Runner, owners: frozenset[str], table: str | None = None) -> None:
         """Keep what is loaded, and whose it is. To be called by who holds the guard, when that is as it should be.
 
+        `table` is the digest of the table that was found to be so.
+
         Raises:
-            ReadError: nft cannot list the table, or not read what it lists.
+            ReadError: nft cannot list the table, or not read what it lists, or it is another one by now.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         kept = made_from(read_listing(runner), self.boot, owners)
+        if table not in {None, kept.table}:
+            raise ReadError("nft list table: somebody has changed the guard since it was read")
         try:
             before = self.read()
         except ValueError:
@@ -119,7 +123,9 @@ class Record:
             checked = runner.run(PROBE, stdin=kept.script)
             if checked.rc != 0:
                 raise ReadError(f"the guard as it is could not be brought back: {checked}")
-            write_whole(self.folder / LOADER, loader(), mode=0o700)
+        path = self.folder / LOADER
+        if not path.exists() or path.read_text(encoding="utf-8", errors="replace") != loader():
+            write_whole(path, loader(), mode=0o700)
         write_whole(self.path, kept.text(), mode=0o600)
         self._mark.unlink(missing_ok=True)
 
@@ -144,7 +150,7 @@ class Record:
                     remove(self.path)
                     self._mark.unlink(missing_ok=True)
                 elif settled:
-                    self.save(runner, owners)
+                    self.save(runner, owners, table_digest(loaded))
         except (BusyError, ReadError, OSError) as exc:
             log.warning("guard not kept for the boot", extra={"error": str(exc)})
 

@@ -194,6 +194,23 @@ def test_an_interface_that_has_the_name_already_is_left_alone(settled: Provider)
         run("ip", "link", "del", "dev", "vm01")
 
 
+@pytest.mark.usefixtures("settled")
+def test_after_a_boot_guests_start_on_the_guard_that_was_loaded_and_on_none_they_do_not() -> None:
+    """As xendomains starts them, with domgit nowhere."""
+    for domid in domids().values():
+        xl("destroy", str(domid))
+    wait_until(lambda: "vm01" not in interfaces(), "the end of the guests")
+    run("nft", "flush", "ruleset")
+
+    assert xl("create", "-q", "-f", "/etc/xen/vm01.cfg").returncode != 0
+    assert run("sh", str(Paths().guard / "boot.sh")).returncode == 0
+    done = xl("create", "-q", "-f", "/etc/xen/vm01.cfg")
+
+    assert done.returncode == 0, done.stderr
+    assert booted("vm01").ping(GATEWAY)
+    assert "locked on" in run("bridge", "-d", "link", "show", "dev", "vm01").stdout
+
+
 @contextmanager
 def reloading() -> Iterator[None]:
     """Somebody loads the whole guard again and again, each time in one transaction."""

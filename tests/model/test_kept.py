@@ -159,6 +159,28 @@ def test_a_file_that_is_gone_or_damaged_is_made_again_by_the_next_pass(folder: P
     assert path.with_name("boot.sh").read_text(encoding="utf-8") == loader()
 
 
+def test_what_somebody_adds_between_reading_and_keeping_is_not_kept(folder: Path) -> None:
+    world = prepared(folder, CHANGES["an address more"])
+    record = world.dom0.record()
+    text = record.path.read_text(encoding="utf-8")
+    loaded = read_table(world.host)
+    world.host.run(["nft", "insert", "rule", "bridge", "domgit", "from_guest", "accept"])
+
+    record.settle(world.host, loaded, frozenset({'"vm09" uuid.0 xenbr0'}), settled=True)
+
+    assert record.path.read_text(encoding="utf-8") == text
+
+
+def test_a_loader_of_another_version_is_replaced(folder: Path) -> None:
+    world = prepared(folder, CHANGES["an address more"])
+    path = world.dom0.record().path.with_name("boot.sh")
+    path.write_text("#!/bin/sh\n", encoding="utf-8")
+
+    world.apply(desired(ips="[172.16.39.103]"))
+
+    assert path.read_text(encoding="utf-8") == loader()
+
+
 def test_after_a_reboot_it_is_used_again_when_a_pass_has_said_so(folder: Path) -> None:
     world = prepared(folder, CHANGES["an address more"])
     world.host.files.texts["/proc/sys/kernel/random/boot_id"] = "b0071d\n"

@@ -307,6 +307,8 @@ def _vif(world: World, name: str, index: int, words: Any) -> None:
         there[index] = vif = _live_vif(before or blank, words)
         locked = words.get("locked") != "no"
         world.plug(vif, locked=locked, lldp=words.get("lldp") != "no" and locked, up=words.get("up") != "no")
+        if words.get("group") == "no":
+            world.links[vif.interface] = replace(world.links[vif.interface], group="default")
         if words.get("bridged") == "no":
             world.unplug(vif.interface, whole=False)
     world.domains[name] = replace(domain, vifs=tuple(there[each] for each in sorted(there)))
