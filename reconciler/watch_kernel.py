@@ -7,6 +7,7 @@ no events.
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import select
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from reconciler.guard_restore import Restored
 from state.events import Ports, listen_to_ports, listen_to_rules, parse_rule_changes
 
+log = logging.getLogger(__name__)
 # Containers come and go, and tools like fail2ban and kube-proxy change rules of their own all day. What that means for
 # our guests is looked at soon, not each time.
 _PORTS_EVERY_S, _OTHERS_EVERY_S = 2.0, 10.0
@@ -117,11 +119,14 @@ class KernelWatch:
                 self._of_ports.happened(f"port changed: {' '.join(names)}")
 
     def _guard_changed(self) -> None:
-        with suppress(Exception):
-            # Whatever goes wrong is told there, and a pass looks at it: this thread has to go on listening.
-            if self._restore() == "intact":
-                return
-        self._reasons.put("guard changed")
+        try:
+            intact = self._restore() == "intact"
+        except Exception:
+            # This thread outlives a defect of ours, and a pass looks at what is so.
+            log.exception("guard left to the pass")
+            intact = False
+        if not intact:
+            self._reasons.put("guard changed")
 
 
 def _waiting(ear: socket.socket) -> list[bytes | None]:

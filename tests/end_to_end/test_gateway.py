@@ -23,6 +23,7 @@ from reconciler.follow import applied_revision
 from reconciler.guard import nftables
 from reconciler.guard.binding import Step
 from reconciler.guard_pending import Pending, PendingFile
+from reconciler.guard_record import LOADER
 from reconciler.guard_watchdog import SCRIPT, HostWatchdog
 from reconciler.policy import Policy
 from reconciler.reconcile import apply
@@ -53,7 +54,9 @@ def answers(address: str) -> bool:
 
 
 def left() -> list[str]:
-    return sorted(path.name for path in PENDING.iterdir() if path.name != SCRIPT) if PENDING.is_dir() else []
+    """What is there of changes, beside programs and the guard that is kept."""
+    stays = {SCRIPT, LOADER, "boot.nft"}
+    return sorted({path.name for path in PENDING.iterdir()} - stays) if PENDING.is_dir() else []
 
 
 def watchdogs() -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.guard import nftables
 from reconciler.guard_record import Record
-from reconciler.guard_restore import Restorer
+from reconciler.guard_restore import Restored, Restorer
 from reconciler.only_writer import only_writer
 from reconciler.watch_kernel import KernelWatch
 from state.events import listen_to_ports
@@ -294,3 +294,22 @@ def test_under_a_stream_no_forged_mac_gets_through_and_nothing_legal_is_lost(wat
     assert counted >= flushes * between
     assert len([frame for frame in heard if frame == forged]) == 0
     assert len([frame for frame in heard if frame == legal]) == counted
+
+
+def test_a_defect_in_bringing_it_back_wakes_a_pass_and_ends_nothing(
+    lab: Lab, features: Features, caplog: pytest.LogCaptureFixture
+) -> None:
+    reasons: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def fails() -> Restored:
+        raise ZeroDivisionError
+
+    with lab.dom0.inside():
+        listening = KernelWatch(reasons, fails).listening()
+        listening.__enter__()
+    for _ in range(2):
+        assert reasons.get(timeout=WAKES_WITHIN_S) == "guard changed"
+        lab.load(nftables.full(GUARD, features))
+    listening.__exit__(None, None, None)
+
+    assert "ZeroDivisionError" in caplog.text
