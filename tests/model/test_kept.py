@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from reconciler.guard_kept import parse_kept, table_digest
 from reconciler.guard_record import Record, loader
+from reconciler.only_writer import only_writer
 from state.nft import read_table
+from state.run import Completed
 from tests.model.campaign import scratch
 from tests.model.faults import CUTS, Count, Fault, Killed
 from tests.model.test_trial import CHANGES, Change, desired, listing, outcomes, pending, prepared, wait
@@ -218,3 +221,70 @@ def test_a_note_that_was_cut_short_is_left_out_and_the_others_are_told_once(
 
     assert "is damaged" in caplog.text
     assert list(record.take_restored()) == []
+
+
+@dataclass(slots=True)
+class Busy(Seam):
+    """nft cannot list the table for some times: another process changes it."""
+
+    times: int
+
+    def said(self, completed: Completed) -> Completed:
+        if completed.argv[:3] != ("nft", "-s", "list") or self.times == 0:
+            return completed
+        self.times -= 1
+        # Source: nftables 1.0.6 while another process loads rules.
+        busy = "Error: Could not process rule: Interrupted system call\n"
+        return replace(completed, rc=1, stdout="", stderr=busy)
+
+
+@pytest.mark.parametrize(("times", "said"), [(2, "restored"), (99, "left")])
+def test_a_listing_that_is_disturbed_is_asked_for_again_some_times(
+    folder: Path, times: int, said: str
+) -> None:
+    world = prepared(folder, CHANGES["an address more"])
+    flush(world)
+    world.seam = Busy(times)
+
+    assert restore(world) == said
+
+
+@dataclass(slots=True)
+class Refusing(Seam):
+    """nft loads nothing."""
+
+    def before(self, argv: Argv) -> Literal["do", "refuse", "skip"]:
+        return "refuse" if tuple(argv[:2]) == ("nft", "-f") else "do"
+
+
+def test_what_nft_refuses_and_what_somebody_else_holds_is_left_to_the_pass_and_told(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = prepared(folder, CHANGES["an address more"])
+    flush(world)
+    world.seam = Refusing()
+    assert (restore(world), listing(world)) == ("left", "")
+    world.seam = Seam()
+    with only_writer(world.paths.run / "guard-lock"):
+        assert (restore(world), listing(world)) == ("left", "")
+        # Nor is the guard changed meanwhile.
+        result = world.apply(desired())
+    (guard,) = (each for each in result.outcome.done if each.change.address == "guard")
+    assert "nothing was changed" in str(guard.error)
+    assert listing(world) == ""
+
+    assert [record.message for record in caplog.records].count("guard left to the pass") == 2
+    assert restore(world) == "restored"
+
+
+def test_a_guard_that_cannot_be_kept_ends_no_pass_and_is_not_used(folder: Path) -> None:
+    world = make_world(folder)
+    (world.paths.guard / "boot.nft").mkdir(parents=True)
+
+    result = world.apply(desired())
+
+    assert listing(world) != ""
+    assert [each.error for each in result.outcome.done if each.change.address == "guard"] == [None]
+    assert result.exit_code == 0
+    flush(world)
+    assert (restore(world), listing(world)) == ("left", "")
