@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from reconciler.explain.headers import ARP, IPV4, IPV6, Headers, fragment_header
 from reconciler.foreign.match import Domain, one
-from state.netfilter import ETHERTYPES, PROTOCOLS, Within
+from state.netfilter import ETHERTYPES, PROTOCOLS
 from state.nft_words import SELECTORS, Selector, Selectors, listed
 
 _RAW = re.compile(r"@(?P<base>ll|nh|th),(?P<at>\d+),(?P<bits>\d+)")
@@ -21,10 +21,6 @@ _IGMP = listed({
     "membership-query": 0x11, "membership-report-v1": 0x12, "membership-report-v2": 0x16,
     "membership-report-v3": 0x22, "leave-group": 0x17,
 })  # fmt: skip
-
-
-def _only(number: int) -> tuple[Within, ...]:
-    return (Within("proto", ((number, number),)),)
 
 
 # Those whose words and numbers are read as in the rules of others.

@@ -14,7 +14,7 @@ from tests.packets.parties import A4_SECOND, DOM0, GATEWAY, A, B
 _LONGEST = 1514
 _TYPES = (f.IPV4, f.ARP, f.IPV6, 0x8100, 0x88A8, 0x9100, 0x0806, 0x8847, 4, 0x05DC, 0x0600)
 _PROTOCOLS = (0, 1, 2, 6, 17, 43, 44, 50, 51, 58, 59, 60, 132, 135, 255)
-_MESSAGES = (128, 130, 131, 132, 133, 134, 135, 136, 137, 139, 141, 143, 147, 151, 0)
+_MESSAGES = (128, 130, 131, 132, 133, 134, 135, 136, 137, 139, 141, 143, 147, 151, 0, 8, 17, 18, 22, 23, 34)
 _PORTS = (67, 68, 546, 547, 53, 4321, 0)
 _MACS = tuple(
     f.mac(each) for each in (A.mac, B.mac, GATEWAY.mac, STRANGER, "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00")

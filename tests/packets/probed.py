@@ -17,11 +17,11 @@ _COUNTED = re.compile(r"counter packets (\d+) bytes")
 MATCHES = (
     "meta protocol ip", "meta protocol != arp", "meta l4proto 17", "meta l4proto != 17", "meta l4proto 51", "meta l4proto 58",
     "ether type ip", "ether type 0x8100", "ether type != ip6", "ether saddr != 00:00:5e:00:53:0a", "ether daddr & ff:00:00:00:00:00 == 33:00:00:00:00:00",
-    "ip saddr 192.0.2.11", "ip saddr != 192.0.2.11", "ip daddr 192.0.2.0-192.0.2.255", "ip protocol 17", "ip protocol != 17", "ip length > 40",
+    "ip saddr 192.0.2.11", "ip saddr != 192.0.2.11", "ip daddr 192.0.2.0-192.0.2.255", "ip protocol 17", "ip protocol != 17", "ip protocol igmp", "ip length > 40",
     "ip frag-off & 8191 != 0", "ip frag-off & 16383 == 0",
     "ip6 saddr ::", "ip6 saddr != 2001:db8::11", "ip6 daddr ff02::1", "ip6 nexthdr 58", "ip6 nexthdr != 58", "ip6 length 32", "ip6 length != 24",
     "frag nexthdr 58", "frag nexthdr != 58", "frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts }",
-    "icmpv6 type nd-neighbor-advert", "icmpv6 type != nd-neighbor-advert", "icmpv6 code 0", "icmp type echo-request", "icmp type != echo-request", "icmp code 0", "iifgroup 0", "iifgroup != 0", "igmp type membership-query", "igmp type != 48",
+    "icmpv6 type nd-neighbor-advert", "icmpv6 type != nd-neighbor-advert", "icmpv6 code 0", "icmp type echo-request", "icmp type != echo-request", "icmp code 0", "iifgroup 0", "iifgroup != 0", "igmp type membership-query", "igmp type != 48", "igmp type membership-report-v1", "igmp type membership-report-v2", "igmp type membership-report-v3", "igmp type leave-group",
     "udp dport 67", "udp dport != 67", "udp sport 68 udp dport 67", "tcp dport != 0", "udp sport { 67, 68, 546 }",
     "arp htype 1", "arp ptype != ip", "arp hlen 6", "arp plen != 4", "arp operation request", "arp operation != { request, reply }",
     "arp saddr ip 192.0.2.11", "arp saddr ip != 192.0.2.11", "arp daddr ip 0.0.0.0", "arp saddr ether 00:00:5e:00:53:0a", "arp daddr ether != 00:00:00:00:00:00",
