@@ -1,0 +1,1 @@
+"""What the backends of the guard cost, side by side."""
