@@ -107,6 +107,8 @@ def late_ports(layout: Layout) -> frozenset[str]:
 
 def normalised(line: str) -> str:
     """A rule in the one form that rules are compared in: a limit may be saved in another unit than it was given in."""
+    if "--limit " not in line:
+        return line
     return _LIMIT.sub(lambda match: f"--limit {_SECONDS[match[2]] * 10000 // int(match[1])}", line)
 
 

@@ -42,16 +42,21 @@ _IPTABLES = tuple(place for place in BUILTIN if place not in _EBTABLES)
 
 def layout(ports: Ports, settings: Settings) -> Layout:
     """Everything that is to be loaded."""
-    tables: Mapping[str, Chains] = {
-        "ebtables filter": ebtables_rules.filter_(ports, settings),
-        "ebtables nat": ebtables_rules.nat(ports, settings),
-        "iptables raw": iptables_rules.raw(ports, settings),
-        "ip6tables raw": ip6tables_rules.raw(ports, settings),
-    }
-    found = {f"{place} {chain}": rules for place, chains in tables.items() for chain, rules in chains.items()}
+    found = _placed(
+        {
+            "ebtables filter": ebtables_rules.filter_(ports, settings),
+            "ebtables nat": ebtables_rules.nat(ports, settings),
+            "iptables raw": iptables_rules.raw(ports, settings),
+            "ip6tables raw": ip6tables_rules.raw(ports, settings),
+        }
+    )
     for name, family in _SETS.items():
         found[f"ipset {name}"] = (f"hash:net {family}", *_members(ports, name))
     return found
+
+
+def _placed(tables: Mapping[str, Chains]) -> dict[str, tuple[str, ...]]:
+    return {f"{place} {chain}": rules for place, chains in tables.items() for chain, rules in chains.items()}
 
 
 def full(guard: Guard, *, variant: Variant = "nft", ibrname: bool = False) -> tuple[Step, ...]:
@@ -115,8 +120,7 @@ def undo(
     before = loaded_ports(loaded, late_ports(there))
     jumps = {name: wanted[name] for name in (f"{place} {builtin}" for place, builtin in BUILTIN.items())}
     meanwhile = _meanwhile(before, after, there, settings)
-    states = (wanted, {**there, **jumps}, meanwhile)
-    return _between(states, {**there, **jumps}, meanwhile, variant)
+    return _between((wanted, {**there, **jumps}), {**there, **jumps}, meanwhile, variant)
 
 
 def remove(loaded: LoadedTable | None, *, variant: Variant = "nft") -> tuple[Step, ...]:
@@ -175,7 +179,13 @@ def _meanwhile(before: Ports, after: Ports, there: Layout, settings: Settings) -
     """What ebtables has while the others change: what both allow."""
     dropped = "-j DROP" in there.get(f"ebtables nat {UNKNOWN}", ("-j DROP",))
     shared = both_allow(before, after, dropped_before=dropped, dropped_after=settings.unknown_dropped)
-    return layout(shared, replace(settings, unknown_dropped=dropped or settings.unknown_dropped))
+    both = replace(settings, unknown_dropped=dropped or settings.unknown_dropped)
+    return _placed(
+        {
+            "ebtables filter": ebtables_rules.filter_(shared, both),
+            "ebtables nat": ebtables_rules.nat(shared, both),
+        }
+    )
 
 
 def _between(
@@ -183,15 +193,14 @@ def _between(
 ) -> tuple[Step, ...]:
     """From whichever of some layouts to another: ebtables to what both allow, the others, ebtables to its end."""
     steps = list[Step]()
-    narrow = {name: rules for name, rules in meanwhile.items() if name.startswith("ebtables ")}
     for place in _EBTABLES:
-        steps += _changed(place, states, narrow, variant)
+        steps += _changed(place, states, meanwhile, variant)
     if text := _changed_sets(states[0], wanted):
         steps.append(Step(IPSET_RESTORE, text))
     for place in _IPTABLES:
         steps += _changed(place, states, wanted, variant)
     for place in _EBTABLES:
-        steps += _changed(place, (narrow,), wanted, variant)
+        steps += _changed(place, (meanwhile,), wanted, variant)
     return tuple(steps)
 
 
@@ -287,7 +296,7 @@ def _same(one: Layout, other: Layout) -> bool:
 
 
 def _equal(one: tuple[str, ...] | None, other: tuple[str, ...]) -> bool:
-    return one is not None and tuple(map(normalised, one)) == tuple(map(normalised, other))
+    return one == other or (one is not None and tuple(map(normalised, one)) == tuple(map(normalised, other)))
 
 
 def _members(ports: Ports, name: str) -> tuple[str, ...]:
