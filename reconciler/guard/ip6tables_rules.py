@@ -51,6 +51,13 @@ class Kind(IntEnum):
         return f"-j MARK --set-xmark {self << 28:#x}/{_MASK:#x}"
 
 
+def _u32(tests: str, *, negated: bool = False) -> str:
+    return f'-m u32 {"! " if negated else ""}--u32 "{tests}"'
+
+
+# Behind two other headers neither is looked for: it has to be said that there is none.
+_DEEP = _u32("0x3&0xff=0x0,0x2b,0x3c&&0x28>>0x18=0x0,0x2b,0x3c")
+_HARMLESS = f"-m ipv6header ! --header ipv6-frag --soft -m ipv6header ! --header ah --soft {_DEEP}"
 _TARGETED = "-m mark --mark 0x80000000/0x80000000"
 _UNTARGETED = "-j MARK --set-xmark 0x0/0x80000000"
 _REFUSED = ((Kind.HIDDEN, "v6"), (Kind.ROUTER, "router"), (Kind.DHCP, "dhcp"), (Kind.MALFORMED, "nd"))
@@ -65,7 +72,7 @@ def raw(ports: Ports, settings: Settings) -> Chains:
     )
     chains = {
         **base(ports, settings, classes, SET6),
-        _HEADERS: tuple(f"{match} {Kind.HIDDEN.note}" for match in _hiding()),
+        _HEADERS: (*(f"{match} {Kind.HIDDEN.note}" for match in _hiding()), f"{_HARMLESS} {_CLEAN}"),
         # Behind the headers: where the tools cannot tell a packet's protocol, asking for one drops it, audited or not.
         _KINDS: (
             f"-p udp -m udp --dport 546 {Kind.DHCP.note}",
@@ -110,13 +117,13 @@ def _hiding() -> Iterator[str]:
 
     Either stands right behind IPv6's header, or behind one other header, whose length says where.
     """
-    for what, inner in ("0x2c", "0x0,0x2b:0x2c,0x33,0x3c"), ("0x33", "0x0,0x2b:0x2c,0x33,0x3a,0x3c"):
-        yield _u32(f"0x3&0xff={what}&&0x28>>0x18={inner}")
-        behind = f"0x3&0xff=0x0,0x2b,0x3c&&0x28>>0x18={what}"
-        yield _u32(f"{behind}&&0x28>>0xd&0x7f8@0x30>>0x18={inner}")
-    for name in ("ipv6-frag", "ah"):
-        deep = _u32("0x3&0xff=0x0,0x2b,0x3c&&0x28>>0x18=0x0,0x2b,0x3c")
-        yield f"-m ipv6header --header {name} --soft {deep}"
+    plain = "0x1:0x2a,0x2d:0x32,0x34:0x3b,0x3d:0xff"
+    for what, plainly in ("0x2c", plain), ("0x33", plain.replace("0x34:0x3b", "0x34:0x39,0x3b")):
+        # Asked for what may follow, and not for what may not: a header that is cut short hides as well.
+        yield f"{_u32(f'0x3&0xff={what}')} {_u32(f'0x28>>0x18={plainly}', negated=True)}"
+        behind = _u32(f"0x3&0xff=0x0,0x2b,0x3c&&0x28>>0x18={what}")
+        yield f"{behind} {_u32(f'0x28>>0xd&0x7f8@0x30>>0x18={plainly}', negated=True)}"
+    yield _DEEP
 
 
 def _messages() -> Iterator[str]:
@@ -148,10 +155,6 @@ def _type(number: int) -> str:
 def _long(count: int, option: str = "") -> str:
     """The match of a message right behind IPv6's header, of so many bytes, with such an option."""
     return _u32(f"0x3&0xff=0x3a&&0x4>>0x10={count:#x}" + (f"&&{option}" if option else ""))
-
-
-def _u32(tests: str, *, negated: bool = False) -> str:
-    return f'-m u32 {"! " if negated else ""}--u32 "{tests}"'
 
 
 def _mac_at(offset: int, mac: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from random import Random
 
 import pytest
 
@@ -12,10 +13,11 @@ from reconciler.guard.binding import Guard
 from state.files import Files
 from state.foreign import read_foreign
 from tests.packets import frames as f
-from tests.packets.backends import Iptables, run
+from tests.packets.backends import Backend, Iptables, Nftables, forget, run
 from tests.packets.cases import CASES, LEGAL, STRANGER, udp4, udp6
 from tests.packets.foreign_bench import Inside
 from tests.packets.lab import Lab
+from tests.packets.mutants import mutants
 from tests.packets.parties import (
     A4_SECOND,
     A_BINDING,
@@ -104,6 +106,41 @@ def test_without_br_netfilter_exactly_what_ebtables_cannot_see_passes(lab: Lab, 
     }
 
     assert sorted(wrong) == sorted(name for names in ONLY_IPTABLES_SEES.values() for name in names), wrong
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_no_frame_passes_that_the_other_backend_stops(lab: Lab, iptables: Iptables, seed: int) -> None:
+    own = [case.frame for case in CASES if case.sender == A]
+    sent = list(mutants(own, 1500, Random(seed)))  # noqa: S311  # the same frames each time
+
+    def passing_of(backend: Backend) -> list[bool]:
+        backend.load(lab, GUARD)
+        lab.restore()
+        heard = [bool(where) for where in lab.send_all(sent)]
+        forget(lab)
+        return heard
+
+    stopped = passing_of(Nftables())
+    passed = passing_of(iptables)
+
+    assert any(passed)
+    assert [
+        frame.hex(" ") for frame, one, other in zip(sent, stopped, passed, strict=True) if other and not one
+    ] == []
+
+
+def test_a_bridge_hands_over_by_its_own_switch_where_the_hosts_is_off(lab: Lab, iptables: Iptables) -> None:
+    lab.filter_by_iptables(enabled=False)
+    iptables.load(lab, GUARD)
+
+    own_switches = ("ip", "link", "set", "dev", BRIDGE, "type", "bridge")
+    lab.dom0.must(*own_switches, "nf_call_iptables", "1", "nf_call_ip6tables", "1")
+    try:
+        wrong = [found for case in CASES if (found := complaint(case, lab.send(case.frame, case.sender)))]
+    finally:
+        lab.dom0.must(*own_switches, "nf_call_iptables", "0", "nf_call_ip6tables", "0")
+
+    assert wrong == [], "\n".join(wrong)
 
 
 def test_without_ebtables_no_address_of_ip_is_forged_all_the_same(lab: Lab, iptables: Iptables) -> None:
