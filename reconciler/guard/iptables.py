@@ -7,6 +7,7 @@ transaction, and at every moment between two of them only what both allow can pa
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Literal
@@ -33,6 +34,8 @@ from state.nft import LoadedTable
 Kind = Literal["", "elements", "rules", "table"]
 EBTABLES_RESTORE = ("ebtables-nft-restore", "--noflush")
 IPSET_RESTORE = ("ipset", "restore", "-exist")
+_OF_UNNAMED = re.compile(r" domgit/vif[0-9]+\.[0-9]+(?:-emu)?(?:/|$)")
+_ABOUT_UNNAMED = re.compile(r"(?:^| )(?:-i|--physdev-in) vif[0-9]+\.[0-9]+(?:-emu)? ")
 _SETS = {SET4: "inet", SET6: "inet6"}
 # More than any host has; the kernel takes memory for what is there.
 _SET_SIZE = 1048576
@@ -66,11 +69,21 @@ def full(guard: Guard, *, variant: Variant = "nft", ibrname: bool = False) -> tu
     has its place. The last steps close ports of the managed bridges that no rule knows, where the kernel can.
     """
     settings = settings_of(guard, ibrname=ibrname)
-    wanted = layout(wanted_ports(guard), settings)
+    steps = _whole(layout(wanted_ports(guard), settings), variant)
+    if not ibrname:
+        unknown = tuple(f"-A {ENTRY} {ebtables_rules.unknown_on(each.name)}" for each in guard.bridges)
+        steps += [
+            Step(EBTABLES_RESTORE, _commit(place, unknown), optional=True)
+            for place in BUILTIN
+            if place in _EBTABLES
+        ]
+    return tuple(steps)
+
+
+def _whole(wanted: Layout, variant: Variant) -> list[Step]:
     steps = [Step(IPSET_RESTORE, _filled_sets(wanted))]
-    for place in BUILTIN:
+    for place, builtin in BUILTIN.items():
         argv, chains = _restore(place, variant), _of(wanted, place)
-        builtin = BUILTIN[place]
         jump = chains[builtin][0]
         reserved = _reserved(jump)
         own = {name: rules for name, rules in chains.items() if name != builtin}
@@ -80,14 +93,7 @@ def full(guard: Guard, *, variant: Variant = "nft", ibrname: bool = False) -> tu
             Step(argv, _commit(place, (f"-D {builtin} {jump}",)), optional=True),
             Step(argv, _commit(place, (f"-I {builtin} 1 {jump}", f"-D {builtin} {reserved}"))),
         ]
-    if not ibrname:
-        unknown = tuple(f"-A {ENTRY} {ebtables_rules.unknown_on(each.name)}" for each in guard.bridges)
-        steps += [
-            Step(EBTABLES_RESTORE, _commit(place, unknown), optional=True)
-            for place in BUILTIN
-            if place in _EBTABLES
-        ]
-    return tuple(steps)
+    return steps
 
 
 def transition(
@@ -128,10 +134,22 @@ def remove(loaded: LoadedTable | None, *, variant: Variant = "nft") -> tuple[Ste
     return () if loaded is None else _removal(loaded_layout(loaded), variant)
 
 
-def reload(loaded: LoadedTable, *, variant: Variant = "nft") -> tuple[Step, ...]:
-    """Commands that load again what was loaded, where nothing of it is left; the way to it comes first of all."""
-    there = {name: tuple(_rule_of(line) for line in rules) for name, rules in loaded_layout(loaded).items()}
-    return _between(({},), there, there, variant)
+def reload(loaded: LoadedTable, *, variant: Variant = "nft", named_alone: bool = False) -> tuple[Step, ...]:
+    """Commands that load again what was loaded, whatever of it is there. As for `full`, the way to it comes first of all.
+
+    `named_alone`: without the ports that are called after a domid, which is somebody else's after a reboot of the host.
+    """
+    entries = layout(Ports((), (), (), {}), settings_of(Guard((), (), "drop", _ANY_LOG), ibrname=False))
+    there = dict(loaded_layout(loaded))
+    for place, builtin in BUILTIN.items():
+        there[f"{place} {builtin}"] = entries[f"{place} {builtin}"]
+    if named_alone:
+        there = {
+            name: tuple(rule for rule in rules if not _ABOUT_UNNAMED.search(rule))
+            for name, rules in there.items()
+            if not _OF_UNNAMED.search(name)
+        }
+    return tuple(_whole(there, variant))
 
 
 def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, ...]:
