@@ -1,7 +1,9 @@
 """The guard as it was last applied and read back from the kernel, whole, on disk: what brings it back without a pass.
 
 One file for everybody who has to do so: the unit at boot, the daemon after a foreign flush, and the hotplug script, which
-holds a vif against it. It is an nft script that loads the complete guard in one transaction, whatever of it is there.
+holds a vif against it. Behind its first line it is an nft script that loads the complete guard in one transaction, whatever
+of it is there; or, where the guard lives in iptables, the commands that do so (reconciler/guard/runnable.py), twice: first
+without the ports that are called after a domid, and behind THIS_BOOT with them.
 """
 
 from __future__ import annotations
@@ -11,16 +13,24 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from reconciler.guard import nftables
+from reconciler.guard import iptables, nftables
 from reconciler.guard.nftables_rules import SETS, TABLE
+from reconciler.guard.runnable import runnable
 from state.files import digest
-from state.nft import BYPASSED, LoadedTable, parse_table, without_elements
+from state.iptables_guard import Variant
+from state.nft import BYPASSED, LoadedTable, Loader, parse_table, without_elements
 
 # Behind this line stand the ports that are called after a domid: after a reboot of the host that is somebody else's.
 THIS_BOOT = "# of this boot alone"
 _HEAD = re.compile(
-    r"# domgit guard 1 (?P<sum>[0-9a-f]{64}) boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+)"
+    r"# domgit guard 2 (?P<sum>[0-9a-f]{64}) boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+) "
+    r"by=(?P<by>nftables|iptables-nft|iptables-legacy)"
 )
+_BY: Mapping[str, Loader] = {
+    "nftables": "nftables",
+    "iptables-nft": "iptables-nft",
+    "iptables-legacy": "iptables-legacy",
+}
 _END = "# end\n"
 _PORT = re.compile(r'# port (?P<owner>"[^"\n]+" \S+ \S+)')
 _UNNAMED = re.compile(r'"vif[0-9]+\.[0-9]+(?:-emu)?"')
@@ -29,17 +39,19 @@ _STATEMENT = re.compile(rf"add element {TABLE} (?P<set>\w+) \{{ (?P<members>.*) 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """What the file says. `boot` is the boot it was written in, `table` and `rules` are digests of what was loaded."""
+    """What the file says. `boot` is the boot it was written in, `table` and `rules` are digests of what was loaded `by`."""
 
     script: str
     boot: str
     table: str
     rules: str
+    by: Loader = "nftables"
 
     def text(self) -> str:
         """The file. Its sum is over what is between the first line and the last."""
         total = hashlib.sha256(self.script.encode()).hexdigest()
-        return f"# domgit guard 1 {total} boot={self.boot} table={self.table} rules={self.rules}\n{self.script}{_END}"
+        head = f"{total} boot={self.boot} table={self.table} rules={self.rules} by={self.by}"
+        return f"# domgit guard 2 {head}\n{self.script}{_END}"
 
     def owners(self) -> frozenset[str]:
         """Which vif of which domU each port is for, and on which bridge: `"PORT" UUID.INDEX BRIDGE`."""
@@ -108,6 +120,18 @@ def made_from(listing: str, boot: str, owners: Iterable[str] = ()) -> Kept:
     return Kept(script, boot, table_digest(loaded), digest(loaded.rules))
 
 
+def made_of_commands(loaded: LoadedTable, boot: str, owners: Iterable[str] = ()) -> Kept:
+    """The file for a guard that is loaded with iptables; `owners` as Kept.owners gives them."""
+    variant: Variant = "legacy" if loaded.by == "iptables-legacy" else "nft"
+    named, every = (
+        runnable(iptables.reload(loaded, variant=variant, named_alone=alone)).removesuffix(_END)
+        for alone in (True, False)
+    )
+    ports = "".join(f"# port {owner}\n" for owner in sorted(owners))
+    script = f"{ports}{named}{THIS_BOOT}\n{every if every != named else ''}"
+    return Kept(script, boot, table_digest(loaded), digest(loaded.rules), loaded.by)
+
+
 def parse_kept(text: str) -> Kept:
     """What a file says.
 
@@ -118,4 +142,5 @@ def parse_kept(text: str) -> Kept:
     match, script = _HEAD.fullmatch(head), rest.removesuffix(_END)
     if match is None or script == rest or hashlib.sha256(script.encode()).hexdigest() != match["sum"]:
         raise ValueError("it is not as it was written")
-    return Kept(script, match["boot"], match["table"], match["rules"])
+    by: Loader = _BY[match["by"]]
+    return Kept(script, match["boot"], match["table"], match["rules"], by)

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -20,9 +20,11 @@ from typing import Any
 
 from reconciler.converge import Trial, Tried
 from reconciler.durable import remove, write_whole
-from reconciler.guard_kept import Kept, made_from, parse_kept, table_digest
+from reconciler.guard_kept import Kept, made_from, made_of_commands, parse_kept, table_digest
 from reconciler.only_writer import BusyError, only_writer
 from reconciler.plan import Change
+from state.files import Files, HostFiles
+from state.guard import read_guards
 from state.nft import PROBE, LoadedTable, read_listing
 from state.run import ReadError, Runner
 
@@ -47,6 +49,7 @@ class Record:
     run: Path
     boot: str
     sleep: Callable[[float], None] = time.sleep
+    files: Files = field(default_factory=HostFiles)
 
     @property
     def path(self) -> Path:
@@ -109,17 +112,17 @@ class Record:
         `table` is the digest of the table that was found to be so.
 
         Raises:
-            ReadError: nft cannot list the table, or not read what it lists, or it is another one by now.
+            ReadError: it cannot be listed, or the tool cannot read what it lists, or it is another one by now.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        kept = made_from(read_listing(runner), self.boot, owners)
+        kept = self._made(runner, owners)
         if table not in {None, kept.table}:
-            raise ReadError("nft list table: somebody has changed the guard since it was read")
+            raise ReadError("somebody has changed the guard since it was read")
         try:
             before = self.read()
         except ValueError:
             before = None
-        if before is None or before.rules != kept.rules:
+        if kept.by == "nftables" and (before is None or before.rules != kept.rules):
             checked = runner.run(PROBE, stdin=kept.script)
             if checked.rc != 0:
                 raise ReadError(f"the guard as it is could not be brought back: {checked}")
@@ -128,6 +131,14 @@ class Record:
             write_whole(path, loader(), mode=0o700)
         write_whole(self.path, kept.text(), mode=0o600)
         self._mark.unlink(missing_ok=True)
+
+    def _made(self, runner: Runner, owners: frozenset[str]) -> Kept:
+        guards = read_guards(runner, self.files)
+        if len(guards) != 1:
+            raise ReadError("there is not one guard: none is loaded, or two are")
+        if guards[0].by == "nftables":
+            return made_from(read_listing(runner), self.boot, owners)
+        return made_of_commands(guards[0], self.boot, owners)
 
     def settle(
         self, runner: Runner, loaded: LoadedTable | None, owners: frozenset[str], *, settled: bool

@@ -83,7 +83,7 @@ class Dom0:
     def record(self) -> Record:
         """Where the guard that was last applied is kept."""
         boot = (self.files.read_text(BOOT_ID) or "").strip()
-        return Record(self.paths.guard, self.paths.run, boot, self.sleep)
+        return Record(self.paths.guard, self.paths.run, boot, self.sleep, self.files)
 
     def restorer(self) -> Restorer:
         """What brings the guard back that somebody else has flushed."""

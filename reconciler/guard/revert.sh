@@ -10,6 +10,7 @@
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 LC_ALL=C.UTF-8
 export PATH LC_ALL
+umask 077
 exec </dev/null >/dev/null 2>&1
 trap '' HUP
 file=${1%.new}
@@ -24,13 +25,18 @@ load() { # what stands between two marks goes to the command of the first
         begun= first=0
         while IFS=: read -r line mark; do
             case $begun in '# '*)
-                head -n "$((line - 1))" -- "$1" | tail -n "+$((first + 1))" | ${begun#'# '????} ||
-                    case $begun in '# run '*) exit 1 ;; esac
+                # Through a pipe, a tool would load the first half of what a writer gives it that was killed meanwhile.
+                : >"$1.part"
+                [ "$((line - first))" -lt 2 ] || sed -n "$((first + 1)),$((line - 1))p" -- "$1" >"$1.part" || exit 1
+                ${begun#'# '????} <"$1.part" || case $begun in '# run '*) exit 1 ;; esac
                 ;;
             esac
             begun=$mark first=$line
         done
     }
+    set -- "$1" $?
+    rm -f -- "$1.part"
+    return "$2"
 }
 
 set -f # the words of a command are split at blanks, and stand for nothing else
