@@ -14,6 +14,7 @@ from reconciler.diff_foreign import diff_foreign, refused_dark, see
 from reconciler.diff_guard import Held, diff_guard, make_guard
 from reconciler.diff_vif import diff_vifs, plugged_back
 from reconciler.granted import standing
+from reconciler.guard.backend import chosen
 from reconciler.guard_limits import not_again
 from reconciler.hotplug import TEMPLATES, diff_hotplug, diff_old_templates, diff_templates
 from reconciler.leaving import cleared_of
@@ -120,7 +121,8 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         former = {each.name for each in (life.owned, before) if each is not None}
         for name in sorted(former - situation.specified_names):
             yield from diff_old_file(domu, observed, name)
-        yield from diff_templates(domu, observed, before)
+        by = chosen(situation.desired.host.guard_backend, observed.features) or "nftables"
+        yield from diff_templates(domu, observed, before, by)
         yield from diff_old_templates(domu, observed, life.templates)
     yield from diff_disks(life, observed)
     # Without a saved configuration it is being made, and nothing of it is known yet.

@@ -9,11 +9,12 @@ from functools import cache
 from importlib.resources import files
 
 from reconciler.file_change import file_removed, file_written
-from reconciler.guard import nftables
+from reconciler.guard.backend import binding_text
 from reconciler.guard.binding import Binding
 from reconciler.plan import Cause, Change, Phase
 from reconciler.render_xl import HOTPLUG_SCRIPT
 from state.desired import DomU, Vif
+from state.nft import Loader
 from state.observed import Observed
 
 PATH = f"/etc/xen/scripts/{HOTPLUG_SCRIPT}"
@@ -32,19 +33,18 @@ def template_path(domu: DomU, vif: Vif) -> str:
     return f"{TEMPLATES}/{domu.uuid}.{vif.index}.nft"
 
 
-def diff_templates(domu: DomU, observed: Observed, before: DomU | None) -> Iterator[Change]:
+def diff_templates(domu: DomU, observed: Observed, before: DomU | None, by: Loader) -> Iterator[Change]:
     """The changes that keep the bindings of unnamed vifs where the script finds them.
 
     Their port is called vif<domid>.<index>, so nobody can bind it before the domain exists. `before` is what was
-    last applied.
+    last applied, `by` what the guard is loaded with.
     """
     for vif in domu.vifs:
         if vif.name is not None:
             continue
         path = template_path(domu, vif)
-        text = nftables.binding_script(
-            Binding("@PORT@", vif.mac, vif.addresses, domu.uuid, vif.index, vif.guard, domu.type == "hvm")
-        )
+        bound = Binding("@PORT@", vif.mac, vif.addresses, domu.uuid, vif.index, vif.guard, domu.type == "hvm")
+        text = binding_text(by, bound)
         found = observed.files[path]
         if found != text:
             cause: Cause = (

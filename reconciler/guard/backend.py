@@ -10,6 +10,7 @@ from typing import Literal
 
 from reconciler.guard import iptables, nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit, Move, Step, What
+from reconciler.guard.runnable import runnable
 from state.iptables_guard import Variant
 from state.nft import Features, LoadedTable, Loader
 
@@ -99,6 +100,14 @@ def _reload(loaded: LoadedTable, guard: Guard, features: Features) -> tuple[Step
     if variant is None:
         return (Step(nftables.LOAD, nftables.full(guard, features, loaded.elements)),)
     return iptables.reload(loaded, variant=variant)
+
+
+def binding_text(by: Loader, binding: Binding) -> str:
+    """What adds one binding to a loaded guard: a script of nft, or commands as reconciler.guard.runnable writes them."""
+    variant = _VARIANTS.get(by)
+    if variant is None:
+        return nftables.binding_script(binding)
+    return runnable(iptables.binding_steps(binding, variant=variant))
 
 
 def _program(steps: tuple[Step, ...]) -> str:

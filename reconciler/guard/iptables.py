@@ -155,41 +155,25 @@ def reload(loaded: LoadedTable, *, variant: Variant = "nft", named_alone: bool =
 def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, ...]:
     """Commands that add one binding to a loaded guard; a later transition sorts it in among the others."""
     ports = wanted_ports(Guard((), (binding,), "drop", _ANY_LOG))
-    port, grant = binding.interface, ports.grants[binding.interface]
-    own, (argv4, argv6) = (
-        port_chain(port),
-        (_restore("iptables raw", variant), _restore("ip6tables raw", variant)),
-    )
-    first = f"-I {LATE} 1"
-    refused = ebtables_rules.late_rule(port, refusal("type", grant.mode))
-    parts: tuple[tuple[str, tuple[str, ...], Chains, str], ...] = (
-        (
-            "iptables raw",
-            argv4,
-            iptables_rules.port_chain_of(port, grant),
-            iptables_rules.late_rule(port, own),
-        ),
-        (
-            "ip6tables raw",
-            argv6,
-            ip6tables_rules.port_chain_of(port, grant),
-            iptables_rules.late_rule(port, own),
-        ),
-        ("ebtables filter", EBTABLES_RESTORE, {}, refused),
-        (
-            "ebtables nat",
-            EBTABLES_RESTORE,
-            ebtables_rules.port_chain_of(port, grant),
-            ebtables_rules.late_rule(port, own),
-        ),
-    )
+    lines: dict[str, list[str]] = {place: [] for place in BUILTIN}
+    for port, grant in ports.grants.items():
+        refused = ebtables_rules.late_rule(port, refusal("type", grant.mode))
+        bridged = ebtables_rules.late_rule(port, port_chain(port))
+        handed_over = iptables_rules.late_rule(port, port_chain(port))
+        parts: tuple[tuple[str, Chains, str], ...] = (
+            ("iptables raw", iptables_rules.port_chain_of(port, grant), handed_over),
+            ("ip6tables raw", ip6tables_rules.port_chain_of(port, grant), handed_over),
+            ("ebtables filter", {}, refused),
+            ("ebtables nat", ebtables_rules.port_chain_of(port, grant), bridged),
+        )
+        for place, chains, way in parts:
+            lines[place] += (*_declared(place, chains), *_ruled(chains), f"-I {LATE} 1 {way}")
     members = "".join(f"add {name} {each}\n" for name in _SETS for each in _members(ports, name))
+    # The way to it in ebtables comes last: until then the port sends nothing.
+    order = ("iptables raw", "ip6tables raw", *_EBTABLES)
     return (
         Step(IPSET_RESTORE, members),
-        *(
-            Step(argv, _commit(place, (*_declared(place, chains), *_ruled(chains), f"{first} {way}")))
-            for place, argv, chains, way in parts
-        ),
+        *(Step(_restore(place, variant), _commit(place, tuple(lines[place]))) for place in order),
     )
 
 

@@ -285,7 +285,10 @@ def test_a_vif_without_a_name_gets_its_binding_from_the_script(place: Place) -> 
     load(place, nftables.full(guard_of(replace(wanted, domus=())), probe_features(place.runner)))
     change = next(
         hotplug.diff_templates(
-            unnamed, replace(seen(place), files={hotplug.template_path(unnamed, unnamed.vifs[0]): None}), None
+            unnamed,
+            replace(seen(place), files={hotplug.template_path(unnamed, unnamed.vifs[0]): None}),
+            None,
+            "nftables",
         )
     )
     place.write(hotplug.template_path(unnamed, unnamed.vifs[0]), getattr(change.steps[0], "text"))  # noqa: B009  # a union

@@ -138,7 +138,7 @@ done
 def _install_templates(found: Accepted, domu: DomU) -> None:
     """As a plan would."""
     observed = settled(None).observed(interest(found.desired, None, {}))
-    for change in hotplug.diff_templates(domu, observed, None):
+    for change in hotplug.diff_templates(domu, observed, None, "nftables"):
         for step in change.steps:
             assert isinstance(step, WriteFile)
             HostDisk(str).write(step.path, step.text, step.mode)

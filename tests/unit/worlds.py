@@ -374,7 +374,10 @@ def settled(want: Desired | None) -> World:
             world.start(domu, domid)
     seen = world.observed(interest(want, None, world.ledger))
     templates = (
-        step for domu in alive for change in diff_templates(domu, seen, None) for step in change.steps
+        step
+        for domu in alive
+        for change in diff_templates(domu, seen, None, "nftables")
+        for step in change.steps
     )
     world.files |= {step.path: step.text for step in templates if isinstance(step, WriteFile)}
     world.wanted = bound(want, world)
