@@ -71,6 +71,21 @@ MODULES = (
         )
     ),
     *(
+        f"reconciler.explain.{name}"
+        for name in (
+            "answer",
+            "build",
+            "claims",
+            "headers",
+            "host",
+            "judge",
+            "packet",
+            "selectors",
+            "walk",
+            "words",
+        )
+    ),
+    *(
         f"reconciler.foreign.{name}"
         for name in ("frames", "index", "judge", "match", "path", "walk", "weaken")
     ),

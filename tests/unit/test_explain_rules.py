@@ -26,6 +26,7 @@ from tests.packets.parties import (
     BRIDGE,
     GUARD,
     UNKNOWN,
+    UPLINK,
     A,
     B,
     binding,
@@ -114,6 +115,7 @@ def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
         "limit rate 5/second return",
         "limit rate 5/second meta mark set 0x1",
         "iifname @nobody accept",
+        'iifname . fib saddr type { "x" . local } drop',
         "update @count_mac { iifname limit rate 1/second } drop",
         "goto nowhere",
         "queue",
@@ -129,6 +131,21 @@ def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
 def test_what_is_not_understood_is_an_error_and_no_answer(line: str) -> None:
     with pytest.raises(NotUnderstood, match="chain from_guest: "):
         mended("from_guest", line)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("limit rate 5/second accept",),
+        ("counter", "limit rate 5/second drop"),
+        ("limit rate 5/second return", "counter", "drop"),
+        ("limit rate 5/second return", "drop", "counter"),
+        ("limit rate 5/second return", "meta mark set 0x1"),
+    ],
+)
+def test_a_limit_that_decides_is_an_error_wherever_it_stands(lines: tuple[str, ...]) -> None:
+    with pytest.raises(NotUnderstood, match=r"chain x: `limit .*`: a limit decides"):
+        Ruleset.read([("x", lines)], {})
 
 
 def test_a_base_chain_whose_hook_is_not_understood_is_an_error() -> None:
@@ -161,6 +178,11 @@ def test_a_mark_that_was_set_is_asked_for_later() -> None:
 
     assert verdict(rules, SPOOFED) == ("pass", "")
     assert verdict(mended("from_guest", "meta mark 0x10 accept"), SPOOFED)[0] == "drop"
+    masked = ("meta mark set 0x3", "meta mark set meta mark & 0x9", "meta mark set meta mark ^ 0x5")
+    assert verdict(mended("from_guest", *masked, "meta mark 0x4 accept"), SPOOFED)[0] == "pass"
+    # Marks are of one frame.
+    again = mended("from_guest", "meta mark 0x1 accept", "meta mark set 0x1")
+    assert [verdict(again, SPOOFED)[0] for _ in range(2)] == ["drop", "drop"]
 
 
 def test_a_jump_comes_back_and_a_chain_without_verdict_ends_with_the_policy() -> None:
@@ -176,6 +198,51 @@ def test_a_port_that_no_map_knows_meets_no_rule_and_the_policy_decides() -> None
     assert (way.verdict, way.base, way.hops) == ("pass", "prerouting", ())
     assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge=BRIDGE).reason == "unknown"
     assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge="other").hops == ()
+
+
+def test_one_judge_answers_for_every_port_and_bridge_whatever_was_asked_before() -> None:
+    judge = Judge.of(GUARD, FEATURES[1])
+    asked = [
+        (port, bridge) for port in (A.port, B.port, UPLINK, UNKNOWN.port) for bridge in (BRIDGE, "other")
+    ]
+    frames = (udp4(A.v4, B), SPOOFED, f.ethernet(A.mac, B.mac, f.IPV4, SPOOFED[14:]))
+
+    for port, bridge in (*asked, *reversed(asked)):
+        for frame in frames:
+            alone = Judge.of(GUARD, FEATURES[1]).way(frame, port=port, bridge=bridge)
+            assert judge.way(frame, port=port, bridge=bridge) == alone
+
+
+def test_of_the_sets_only_what_is_about_the_port_and_its_bridge_is_read() -> None:
+    read = Judge.of(GUARD, FEATURES[1])._elements_of(A.port, BRIDGE)
+    everything = elements(GUARD)
+
+    assert {member.split()[0] for members in read.values() for member in members} == {
+        f'"{A.port}"',
+        f'"{BRIDGE}"',
+    }
+    assert all(
+        read[name] == {each for each in members if each.startswith((f'"{A.port}" ', f'"{BRIDGE}"'))}
+        for name, members in everything.items()
+    )
+
+
+def test_only_a_locked_port_forwards_the_group_of_lldp() -> None:
+    frame = f.mac("01:80:c2:00:00:0e") + SPOOFED[6:]
+    bases = {
+        mode: Judge.of(guard(each), FEATURES[0]).way(frame, port=A.port, bridge=BRIDGE)
+        for mode, each in {
+            "enforced": binding(A),
+            "audited": binding(A, mode="audit"),
+            "with a twin": binding(A, emulated=True),
+        }.items()
+    }
+
+    assert {mode: (way.verdict, way.base) for mode, way in bases.items()} == {
+        "enforced": ("drop", "prerouting"),
+        "audited": ("pass", ""),
+        "with a twin": ("pass", ""),
+    }
 
 
 def test_chains_that_lead_back_to_themselves_are_not_followed_for_ever() -> None:
