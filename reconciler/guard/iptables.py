@@ -37,6 +37,8 @@ IPSET_RESTORE = ("ipset", "restore", "-exist")
 _OF_UNNAMED = re.compile(r" domgit/vif[0-9]+\.[0-9]+(?:-emu)?(?:/|$)")
 _ABOUT_UNNAMED = re.compile(r"(?:^| )(?:-i|--physdev-in) vif[0-9]+\.[0-9]+(?:-emu)? ")
 _SETS = {SET4: "inet", SET6: "inet6"}
+# So many ports that the hotplug script has bound may stay one behind the other until something else changes.
+_MOST_LATE = 64
 # More than any host has; the kernel takes memory for what is there.
 _SET_SIZE = 1048576
 _EBTABLES = tuple(place for place in BUILTIN if place.startswith("ebtables "))
@@ -104,7 +106,9 @@ def transition(
         return full(guard, variant=variant, ibrname=ibrname), "table"
     settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
     there, wanted = loaded_layout(loaded), layout(after, settings)
-    if _same(there, wanted):
+    late = late_ports(there) & {*after.grants}
+    unsorted = layout(replace(after, late=late), settings) if len(late) <= _MOST_LATE else wanted
+    if _same(there, unsorted):
         return (), ""
     before = loaded_ports(loaded, late_ports(there))
     kind: Kind = "elements" if _same(there, layout(before, settings)) else "rules"
@@ -294,7 +298,14 @@ def _of(there: Layout, place: str) -> dict[str, tuple[str, ...]]:
 
 
 def _same(one: Layout, other: Layout) -> bool:
-    return one.keys() == other.keys() and all(_equal(one[name], other[name]) for name in one)
+    return one.keys() == other.keys() and all(
+        _equal(_ordered(name, one[name]), _ordered(name, other[name])) for name in one
+    )
+
+
+def _ordered(name: str, rules: tuple[str, ...]) -> tuple[str, ...]:
+    """The rules, sorted where each is about another port and their order means nothing."""
+    return tuple(sorted(rules)) if name.endswith(f" {LATE}") else rules
 
 
 def _equal(one: tuple[str, ...] | None, other: tuple[str, ...]) -> bool:
