@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import threading
 from dataclasses import replace
 from random import Random
 
 import pytest
 
 from reconciler.guard import iptables as backend_iptables
-from reconciler.guard.binding import Guard
+from reconciler.guard.binding import Binding, Guard
 from state.files import Files
 from state.foreign import read_foreign
 from tests.packets import frames as f
@@ -211,6 +213,54 @@ def test_behind_each_command_of_a_change_only_what_both_guards_allow_passes(
 
     assert passing(lab) == new
     assert iptables.finished(lab, after)
+
+
+def _neighbours(count: int) -> tuple[Binding, ...]:
+    """Guests that are not plugged: their bindings come and go, and with them the ways to all ports."""
+    return tuple(
+        binding(
+            Party(
+                f"vm1{number}",
+                f"00:00:5e:00:54:{number:02x}",
+                f"192.0.2.{100 + number}",
+                f"2001:db8::1{number}",
+            )
+        )
+        for number in range(count)
+    )
+
+
+def test_under_traffic_a_change_loses_no_frame_of_another_and_lets_no_forged_one_through(
+    lab: Lab, iptables: Iptables
+) -> None:
+    guards = [guard(A_BINDING, B_BINDING, *_neighbours(count)) for count in (0, 3, 10, 5, 1)]
+    guards += [guard(binding(A, *more), B_BINDING, *_neighbours(4)) for more in ((), (A4_SECOND,), (B_NET4,))]
+    iptables.load(lab, guards[-1])
+    lab.restore()
+    lab.drain()
+    ended, sent = threading.Event(), itertools.count()
+
+    def talk() -> None:
+        while not ended.is_set():
+            lab.sockets[B.port].send(from_port(B, B.v4))
+            next(sent)
+            lab.sockets[A.port].send(udp4(B.v4, GATEWAY))
+            lab.sockets[A.port].send(udp6(B.v6, GATEWAY))
+
+    stream = threading.Thread(target=talk)
+    stream.start()
+    try:
+        for wanted in guards * 2:
+            iptables.change(lab, wanted)
+    finally:
+        ended.set()
+        stream.join()
+    heard = lab.heard(UPLINK)
+
+    count = next(sent)
+    assert count > len(guards)
+    assert sum(frame[6:12] == bytes.fromhex(B.mac.replace(":", "")) for frame in heard) == count
+    assert [frame for frame in heard if frame[6:12] == bytes.fromhex(A.mac.replace(":", ""))] == []
 
 
 @pytest.mark.parametrize("made", range(6))
