@@ -39,6 +39,8 @@ _ROUTER = "-j mark --mark-or 0x40000000 --mark-target RETURN"
 _OF_ROUTER = "--mark 0x40000000/0x40000000"
 _FREE = "-j mark --mark-or 0x20000000 --mark-target RETURN"
 _UNADDRESSED = "--mark 0x20000000/0x20000000"
+# Targets are for ip6tables, which is told before ebtables is: till then nobody is told of a new one, or still of an old.
+_NEIGHBOURS = "-p IPv6 --ip6-proto ipv6-icmp --ip6-icmp-type 135:136/0:255 -j DROP"
 _CLEAN = "-j mark --mark-and 0x1fffffff --mark-target"
 # The bridge takes frames to the MACs that 802.1D reserves past prerouting: it would learn from them, and dom0's own
 # stack gets them on the port itself.
@@ -123,6 +125,7 @@ def port_chain_of(port: str, grant: Grant) -> Chains:
             *(f"-p IPv4 --ip-src {_written(each)} -j RETURN" for each in grant.of(4)),
             "-p IPv4 --ip-src 0.0.0.0 --ip-dst 255.255.255.255 --ip-proto udp --ip-sport 68 --ip-dport 67 -j RETURN",
             f"-p IPv4 {refuse('v4')}",
+            *((_NEIGHBOURS,) if grant.settling else ()),
             f"-p IPv6 --ip6-proto ipv6-icmp -j {_ROLES}",
             f"{_OF_ROUTER} {refuse('router')}",
             f"-p IPv6 --ip6-proto udp --ip6-dport 546 {refuse('dhcp')}",

@@ -17,11 +17,15 @@ _SETS = ("own_v4", "own_net4", "own_v6", "own_net6")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The MAC and the addresses of one port, sorted, its link-local address and prefixes among them."""
+    """The MAC and the addresses of one port, sorted, its link-local address and prefixes among them.
+
+    `settling`: what the port may tell its neighbours of is changing, and for a moment it tells them nothing.
+    """
 
     mac: str
     addresses: tuple[Address, ...]
     mode: Mode = "enforce"
+    settling: bool = False
 
     def of(self, version: int) -> tuple[Address, ...]:
         """The addresses of one version of IP."""
@@ -101,7 +105,7 @@ def both_allow(before: Ports, after: Ports, *, dropped_before: bool, dropped_aft
             _allowed(before, port, dropped=dropped_before),
             _allowed(after, port, dropped=dropped_after),
         )
-        shared = new if old == "all" else old if new == "all" else _shared(old, new)
+        shared = _shared(old, new)
         if isinstance(shared, Grant):
             grants[port] = shared
         elif shared == "nothing":
@@ -135,9 +139,13 @@ def _allowed(ports: Ports, port: str, *, dropped: bool) -> _Allowed:
 
 
 def _shared(old: _Allowed, new: _Allowed) -> _Allowed:
+    if old == "all" or new == "all":
+        one = new if old == "all" else old
+        return replace(one, settling=True) if isinstance(one, Grant) else one
     if not isinstance(old, Grant) or not isinstance(new, Grant) or old.mac != new.mac:
         return "nothing"
-    return replace(new, addresses=_sorted({*_narrower(old, new), *_narrower(new, old)}))
+    shared = _sorted({*_narrower(old, new), *_narrower(new, old)})
+    return replace(new, addresses=shared, settling=old.of(6) != new.of(6))
 
 
 def _narrower(one: Grant, other: Grant) -> Iterator[Address]:

@@ -6,10 +6,11 @@ import pytest
 
 from reconciler.guard import nftables
 from state.nft import Features
+from tests.packets import frames as f
 from tests.packets.backends import Backend
 from tests.packets.cases import CASES, FORGED, LEGAL, LLDP_GROUP, RESERVED, Case
 from tests.packets.lab import Lab, Seen
-from tests.packets.parties import GUARD, A
+from tests.packets.parties import GATEWAY, GUARD, A
 
 pytestmark = pytest.mark.netns
 
@@ -49,6 +50,17 @@ def test_every_backend_lets_pass_what_the_bindings_allow_and_stops_all_but_what_
     assert set(wrong) == set(backend.leaks), "\n".join(wrong.values())
     assert len(backend.leaks) <= 8  # the measure of all such designs: docs/guard.md
     assert backend.finished(lab, GUARD)
+
+
+def test_a_request_for_an_address_that_comes_in_fragments_is_stopped_whoever_it_is_for(
+    lab: Lab, backend: Backend
+) -> None:
+    """A later fragment may be written over the hardware address that was looked at."""
+    whole = f.udp(A.v4, GATEWAY.v4, (68, 67), f.bootp(1, A.mac, 1))
+    first = f.ipv4(A.v4, GATEWAY.v4, f.UDP, whole[:64], more=True)
+    backend.load(lab, GUARD)
+
+    assert lab.send(f.ethernet(GATEWAY.mac, A.mac, f.IPV4, first)).nothing
 
 
 def test_frames_to_the_group_of_lldp_are_stopped_by_guard_and_port_lock_together(

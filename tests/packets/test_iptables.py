@@ -16,7 +16,7 @@ from state.files import Files
 from state.foreign import read_foreign
 from tests.packets import frames as f
 from tests.packets.backends import Backend, Iptables, Nftables, forget, run
-from tests.packets.cases import CASES, LEGAL, STRANGER, udp4, udp6
+from tests.packets.cases import ANY_MAC, CASES, LEGAL, STRANGER, arp, icmp6, udp4, udp6
 from tests.packets.foreign_bench import Inside
 from tests.packets.lab import Lab
 from tests.packets.mutants import mutants
@@ -24,8 +24,10 @@ from tests.packets.parties import (
     A4_SECOND,
     A_BINDING,
     A_NET4,
+    A_NET6,
     B_BINDING,
     B_NET4,
+    B_NET6,
     BRIDGE,
     DOM0,
     GATEWAY,
@@ -166,9 +168,11 @@ CHANGES = {
     "an address is added": (guard(binding(A), B_BINDING), guard(binding(A, A4_SECOND), B_BINDING)),
     "an address is taken away": (guard(binding(A, A4_SECOND), B_BINDING), guard(binding(A), B_BINDING)),
     "two swap their addresses": (
-        guard(binding(A, A4_SECOND, A_NET4), binding(B, B_NET4)),
-        guard(binding(A, B_NET4), binding(B, A4_SECOND, A_NET4)),
+        guard(binding(A, A4_SECOND, A_NET4, A_NET6), binding(B, B_NET4, B_NET6)),
+        guard(binding(A, B_NET4, B_NET6), binding(B, A4_SECOND, A_NET4, A_NET6)),
     ),
+    "an address of IPv6 is added": (guard(binding(A)), guard(binding(A, "2001:db8::13"))),
+    "an address of IPv6 is taken away": (guard(binding(A, "2001:db8::13")), guard(binding(A))),
     "one becomes audited": (GUARD, guard(replace(A_BINDING, mode="audit"), B_BINDING)),
     "one is audited no more": (guard(replace(A_BINDING, mode="audit"), B_BINDING), GUARD),
     "one goes": (GUARD, guard(B_BINDING, unknown_vifs="drop", closed=(A.port,))),
@@ -181,13 +185,36 @@ CHANGES = {
 SOURCES = (A.v4, A4_SECOND, "198.51.100.17", "198.51.100.33", B.v4, GATEWAY.v4)
 
 
-def passing(lab: Lab) -> set[tuple[str, str]]:
-    """(port, source) of all datagrams that reach the gateway."""
-    return {
-        (party.port, source)
+TARGETS = (A.v6, "2001:db8::13", "2001:db8:a::5", "2001:db8:b::5", B.v6, GATEWAY.v6)
+
+
+def told(party: Party, target: str) -> bytes:
+    """A neighbour advertisement of any address, from the one that a party always has."""
+    body = f.neighbor(target, 0x60) + f.link_layer_option(2, party.mac)
+    return icmp6(party.link_local, GATEWAY.v6, f.NA, body, hardware=party.mac, to=GATEWAY.mac)
+
+
+def asked(party: Party, source: str) -> bytes:
+    """An ARP request with any sender."""
+    return arp(1, (party.mac, source), (ANY_MAC, GATEWAY.v4), to=GATEWAY.mac, hardware=party.mac)
+
+
+def passing(lab: Lab) -> set[tuple[str, str, str]]:
+    """(port, kind, address) of all that reaches the gateway: datagrams, ARP, and advertisements, which ip6tables alone reads."""
+    frames = {
+        (party, kind, address): make(party, address)
         for party in (A, B)
-        for source in SOURCES
-        if UPLINK in lab.send(from_port(party, source), party).where
+        for kind, make, addresses in (
+            ("udp", from_port, SOURCES),
+            ("arp", asked, SOURCES),
+            ("nd", told, TARGETS),
+        )
+        for address in addresses
+    }
+    return {
+        (party.port, kind, address)
+        for (party, kind, address), frame in frames.items()
+        if UPLINK in lab.send(frame, party).where
     }
 
 
@@ -274,7 +301,7 @@ def test_a_change_is_taken_back_wherever_it_was_interrupted(lab: Lab, iptables: 
     run(lab, backend_iptables.undo(loaded, after, variant=iptables.variant))
 
     assert iptables.loaded(lab) == loaded
-    assert (A.port, A4_SECOND) in passing(lab)
+    assert (A.port, "udp", A4_SECOND) in passing(lab)
 
 
 FOREIGN = {
