@@ -158,6 +158,19 @@ def test_without_ebtables_no_address_of_ip_is_forged_all_the_same(lab: Lab, ipta
     assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
 
 
+def test_a_port_that_no_rule_knows_sends_no_ip_where_unknown_ones_are_dropped(
+    lab: Lab, iptables: Iptables
+) -> None:
+    """Also where ebtables cannot tell a frame's bridge: iptables can. So a port that was renamed is no way around."""
+    iptables.load(lab, guard(A_BINDING, B_BINDING, unknown_vifs="drop"))
+
+    for target in (B, GATEWAY, DOM0):
+        own4 = udp4(UNKNOWN.v4, target, hardware=UNKNOWN.mac)
+        own6 = udp6(UNKNOWN.v6, target, hardware=UNKNOWN.mac)
+        assert [lab.send(frame, UNKNOWN).nothing for frame in (own4, own6)] == [True, True]
+    assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
+
+
 def from_port(party: Party, source: str) -> bytes:
     """A datagram to the gateway with a party's own MAC and any source."""
     return f.ethernet(GATEWAY.mac, party.mac, f.IPV4, udp4(source, GATEWAY)[14:])

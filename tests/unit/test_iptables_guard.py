@@ -276,6 +276,22 @@ def test_of_what_nft_lists_nothing_of_ours_is_taken_for_somebody_elses() -> None
     assert foreign_listing(ours.replace("domgit/vm1", "other").replace("jump domgit", "jump other")) != ""
 
 
+@given(guard=GUARDS, ibrname=st.booleans())
+def test_where_the_kernel_can_tell_a_frames_bridge_every_port_of_it_that_is_unknown_is_decided(
+    guard: Guard, *, ibrname: bool
+) -> None:
+    host = FakeTables(ibrname=True)
+    host.apply(iptables.full(guard, ibrname=ibrname))
+    loaded = host.loaded()
+
+    assert iptables.transition(loaded, guard, ibrname=True) == ((), "")
+    assert host.chains["ebtables", "nat"]["domgit"][-1] == "--logical-in xenbr0 -j domgit.unknown"
+    steps, kind = iptables.transition(loaded, replace(guard, alone=True), ibrname=False)
+    host.apply(steps)
+    assert kind == "rules"
+    assert host.chains["ebtables", "nat"]["domgit"][-1] == "-i vif+ -j domgit.unknown"
+
+
 # What somebody else may do to our rules: (tool, table, chain, place of the rule, the rule; none takes one away).
 MEDDLING = {
     "accepts before us": ("ebtables", "nat", "PREROUTING", 0, "-j ACCEPT"),
