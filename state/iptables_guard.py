@@ -39,7 +39,7 @@ _RULE = re.compile(r"-A (?P<chain>\S+)(?: (?P<rule>\S.*))?")
 _LIMIT = re.compile(r"--limit (\d+)/(sec|min|hour|day)")
 _SECONDS = {"sec": 1, "min": 60, "hour": 3600, "day": 86400}
 _PORT = re.compile(r"-i (?P<port>\S+) -j domgit(?P<chain>[./-]\S*)")
-_MAC = re.compile(r"-s ! (?P<mac>\S+) -j domgit\.(?P<mode>drop|note)\.mac")
+_MAC = re.compile(r"-s ! (?P<mac>[0-9a-f]{2}(?::[0-9a-f]{2}){5}) -j domgit\.(?P<mode>drop|note)\.mac")
 _SOURCE = re.compile(r"-p IPv[46] --ip6?-src (?P<address>\S+) -j RETURN")
 _SET = re.compile(
     r"create (?P<name>\S+) (?P<kind>\S+) family (?P<family>\S+)(?: .*)?|add (?P<set>\S+) (?P<member>\S+)"
@@ -268,7 +268,10 @@ def _bind(found: dict[str, set[str]], layout: Layout, port: str, chain: str) -> 
 
 
 def _bind_address(found: dict[str, set[str]], port: str, mac: str, address: str) -> None:
-    network = ip_network(address)
+    try:
+        network = ip_network(address)
+    except ValueError:
+        return  # a mask that is no prefix: none of ours, and seen as a rule
     single = network.prefixlen == network.max_prefixlen
     written = str(network.network_address) if single else str(network)
     found[f"own_{'v' if single else 'net'}{network.version}"].add(f"{port} . {mac} . {written}")

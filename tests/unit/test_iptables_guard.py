@@ -305,6 +305,8 @@ MEDDLING = {
     "takes the drop away": ("ebtables", "nat", "domgit.drop.mac", 1, ""),
     "takes the log away": ("iptables", "raw", "domgit.log", 0, ""),
     "takes a way to a port away": ("iptables", "raw", "domgit-vm1", 0, ""),
+    "grants every second address": ("ebtables", "nat", "domgit/vm1", 5, "-p IPv4 --ip-src 192.0.2.1/255.255.255.1 -j RETURN"),
+    "grants some MACs": ("ebtables", "nat", "domgit/vm1", 0, "-s ! 00:00:5e:00:53:0a/ff:ff:ff:ff:ff:00 -j domgit.drop.mac"),
     "tracks connections": ("iptables", "raw", "domgit.pass", 2, ""),
 }  # fmt: skip
 
