@@ -9,15 +9,17 @@ import sys
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
+from typing import get_args
 
-from reconciler.guard import nftables
+from reconciler.guard import iptables, nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from state import links, routes, xl
+from state.iptables_guard import EBTABLES_SAVE, Variant, iptables_save
 from state.nft import LIST_TABLE, LIST_TABLES, Features
 from state.xenstore import LIST_DOMAINS, LIST_VIFS
 
 CAPTURES = Path(__file__).resolve().parents[1] / "cases" / "captures"
-XEN, NFT, IPROUTE, IPTABLES = "4.17.7", "1.0.6", "6.1.0", "1.8.9"
+XEN, NFT, IPROUTE, IPTABLES, IPSET = "4.17.7", "1.0.6", "6.1.0", "1.8.9", "7.17"
 LOG = LogLimit("Dropped by firewall: ", "debug", 15, "minute")
 UUID = "0d6f3f5e-5a4b-4c4e-9a53-0d6d3f0c2b11"
 GUARD = Guard(
@@ -139,6 +141,21 @@ def take_rules() -> None:
     take(f"iptables-save-{IPTABLES}-one-rule.txt", "iptables-save")
 
 
+def take_iptables() -> None:
+    """The guard as the tools of iptables save it, in both variants."""
+    rules = Path("/run/captures.rules")
+    for variant in get_args(Variant):
+        for step in iptables.full(GUARD, variant=variant):
+            rules.write_text(step.stdin)
+            told = ("sh", "-c", f'exec "$@" <{rules}', "sh", *step.argv)
+            _done(*(("sh", "-c", '"$@" || :', "sh", *told) if step.optional else told))
+        for tool in ("iptables", "ip6tables"):
+            take(f"{tool}-{variant}-save-{IPTABLES}-three-bindings.txt", *iptables_save(tool, variant))
+    take(f"ebtables-nft-save-{IPTABLES}-three-bindings.txt", *EBTABLES_SAVE)
+    take(f"ipset-save-{IPSET}-three-bindings.txt", "ipset", "save")
+    rules.unlink()
+
+
 def main(_argv: Sequence[str]) -> None:
     from reconciler.guard.port_lock import lock
     from tests.dom0 import ZOMBIE
@@ -194,6 +211,7 @@ def main(_argv: Sequence[str]) -> None:
     take_error(f"error-nft-list-table-{NFT}-no-table.txt", *LIST_TABLE)
 
     take_rules()
+    take_iptables()
     take_routes()
 
 

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 from reconciler.guard import iptables, nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit
 from reconciler.guard.grants import wanted_ports
-from state.iptables_guard import Layout, foreign_listing, foreign_text, loaded_layout, parse
+from state.iptables_guard import Layout, Variant, foreign_listing, foreign_text, loaded_layout, parse
 from state.run import ReadError
+from tests.unit import captures
+from tests.unit.captures import capture
 from tests.unit.netfilter_tables import FakeTables
 
 LOG = LogLimit(prefix="Dropped by firewall: ", level="debug", count=15, per="minute")
@@ -394,6 +396,20 @@ def test_a_line_that_nobody_writes_is_refused(line: str) -> None:
 
     with pytest.raises(ReadError):
         parse(**{**texts, "iptables": texts["iptables"].replace("COMMIT\n", f"{line}\nCOMMIT\n")})
+
+
+@pytest.mark.parametrize("variant", ["nft", "legacy"])
+def test_what_the_tools_saved_once_is_the_guard_that_was_loaded_then(variant: Variant) -> None:
+    loaded = parse(
+        ebtables=capture("ebtables-nft-save-1.8.9-three-bindings.txt"),
+        iptables=capture(f"iptables-{variant}-save-1.8.9-three-bindings.txt"),
+        ip6tables=capture(f"ip6tables-{variant}-save-1.8.9-three-bindings.txt"),
+        ipset=capture("ipset-save-7.17-three-bindings.txt"),
+    )
+
+    assert loaded is not None
+    assert loaded.elements == nftables.elements(captures.GUARD)
+    assert iptables.transition(loaded, captures.GUARD, variant=variant) == ((), "")
 
 
 def test_nothing_of_ours_is_loaded_where_there_are_only_rules_of_others() -> None:

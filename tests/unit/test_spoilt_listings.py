@@ -55,7 +55,7 @@ def at(whole: Any, place: tuple[str | int, ...]) -> Any:
 
 
 def test_every_capture_carries_its_tool_its_version_and_its_situation_in_its_name() -> None:
-    tools = "bridge-(fdb|link)|ip-(link|address|route|route-get)|iptables-save|kmsg|nft-(list-table|tables)|xenstore-(ls|list)|xl-(info|list|list-long|vm-list)"
+    tools = "bridge-(fdb|link)|ip-(link|address|route|route-get)|iptables-save|ip6?tables-(nft|legacy)-save|ebtables-nft-save|ipset-save|kmsg|nft-(list-table|tables)|xenstore-(ls|list)|xl-(info|list|list-long|vm-list)"
     pattern = re.compile(rf"(error-)?({tools})-\d+\.\d+(\.\d+)?(-[a-z0-9-]+)?\.(txt|json)")
 
     assert [path.name for path in CAPTURES.iterdir() if pattern.fullmatch(path.name) is None] == []
