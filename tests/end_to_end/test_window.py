@@ -59,11 +59,16 @@ def why(name: str, index: int) -> str | None:
 
 def nothing_left(name: str, index: int) -> None:
     """A failed attach has left the vif in xenstore, as libxl does, and nothing on the bridge or under a name of ours."""
+    assert elements(f"vif{domids()[name]}.{index}") == ""
+    detached(name, index)
+
+
+def detached(name: str, index: int) -> None:
+    """The same, and its port may have been bound before."""
     first = f"vif{domids()[name]}.{index}"
     assert first in interfaces()
     assert "UP" not in run("ip", "-br", "link", "show", "dev", first).stdout.split()
     assert first not in ports()
-    assert elements(first) == ""
     assert xl("network-detach", str(domids()[name]), str(index)).returncode == 0
     wait_until(lambda: first not in interfaces(), "the end of the vif")
 
@@ -138,9 +143,7 @@ def test_a_record_that_is_damaged_or_gone_plans_nothing_and_the_next_pass_makes_
         assert booted("vm01").ping(GATEWAY)
 
 
-def test_a_vif_without_a_name_is_bound_by_its_own_template_and_leaves_nothing_when_it_goes(
-    settled: Provider,
-) -> None:
+def test_a_vif_without_a_name_is_bound_by_its_own_template_alone(settled: Provider) -> None:
     guest, before = booted("vm02"), domids()["vm02"]
     old, template = f"vif{before}.1", next(TEMPLATES.glob("*.nft"))
     assert f'"{old}" . {mac(9)} . 172.16.39.109' in elements(old)
@@ -151,7 +154,6 @@ def test_a_vif_without_a_name_is_bound_by_its_own_template_and_leaves_nothing_wh
     new = f"vif{domids()['vm02']}.1"
     assert new != old
     assert f'"{new}" . {mac(9)} . 172.16.39.109' in elements(new)
-    assert elements(old) == ""  # a later domain of that domid is somebody else
     assert "locked on" in run("bridge", "-d", "link", "show", "dev", new).stdout
 
     # Without its template, or with the one of another domU alone, it stays down.
@@ -160,20 +162,36 @@ def test_a_vif_without_a_name_is_bound_by_its_own_template_and_leaves_nothing_wh
     template.rename(other)
     assert xl("network-detach", str(domids()["vm02"]), "1").returncode == 0
     wait_until(lambda: new not in interfaces(), "the end of the vif")
-    assert elements(new) == ""
     assert attach("vm02", 1, f"mac={mac(9)}").returncode != 0
-    assert why("vm02", 1) == f"the guard has no binding for {new} with {mac(9)}"
-    nothing_left("vm02", 1)
+    assert why("vm02", 1) == f"the guard gives {new} what was not planned for it on xenbr0"
+    detached("vm02", 1)
     other.rename(template)
 
     # A failed attach and then one that is right; and the template of one vif is nothing to another.
     assert attach("vm02", 1, "mac=00:16:3e:00:53:77").returncode != 0
-    nothing_left("vm02", 1)
+    detached("vm02", 1)
     assert attach("vm02", 4, f"mac={mac(9)}").returncode != 0
     nothing_left("vm02", 4)
     assert attach("vm02", 1, f"mac={mac(9)}").returncode == 0
     assert f'"{new}" . {mac(9)} . 172.16.39.109' in elements(new)
     assert template.read_text(encoding="utf-8") == text
+    assert settled.domgit("apply", "--yes").code == 0
+    assert elements(old) == ""
+
+
+def test_what_a_domain_left_that_had_the_domid_before_is_nobodys_grant(settled: Provider) -> None:
+    guest = booted("vm02")
+    after = f"vif{domids()['vm02'] + 1}.1"
+    own_v4 = f'"{after}" . {mac(77)} . 172.16.39.177'
+    for name, member in (("own_mac", f'"{after}" . {mac(77)}'), ("own_v4", own_v4)):
+        run("nft", "add", "element", "bridge", "domgit", name, f"{{ {member} }}")
+
+    guest.reboot()
+    guest.wait_booted()
+
+    assert f"vif{domids()['vm02']}.1" == after
+    assert f'"{after}" . {mac(9)} . 172.16.39.109' in elements(after)
+    assert mac(77) not in elements(after)
     assert settled.domgit("apply", "--yes").code == 0
 
 

@@ -23,6 +23,7 @@ sed -i 1d answers
 case $answer in ok*) cat "${answer#ok }" ;; *) echo "$answer" >&2; exit 1 ;; esac
 """,
 }
+UUID = "e608ed38-c1b9-532e-a769-0156b41e19e1"  # as the xenstore-read above says
 # Source: nftables 1.0.6 while another process loads rules, and of a set that has no such element.
 BUSY = "Error: Could not process rule: Interrupted system call"
 ABSENT = "Error: Could not process rule: No such file or directory"
@@ -115,14 +116,33 @@ def test_a_guard_that_never_answers_leaves_the_port_down_and_says_so(tmp_path: P
     assert "hotplug-status error" in done.stdout
 
 
-def test_a_binding_is_never_added_to_a_port_of_which_the_guard_could_not_say_whether_it_has_one(
-    tmp_path: Path,
-) -> None:
-    text = "TEMPLATES=$PWD; bind_unnamed vm01 && echo bound || echo refused"
-    (tmp_path / "e608ed38-c1b9-532e-a769-0156b41e19e1.0.nft").write_text("add element\n")
+def test_what_a_domain_of_that_domid_has_left_is_replaced_and_never_added_to(tmp_path: Path) -> None:
+    """In one transaction: at no moment has the port what is somebody else's beside its own."""
+    own = 'add element bridge domgit own_v4 { "@PORT@" . 00:16:3e:00:00:01 . 172.16.39.109 }\n'
+    (tmp_path / f"{UUID}.0.nft").write_text(own)
+    fake = "nft() { case $1 in -s) cat listing ;; *) cat >>loaded ;; esac; }"
+    text = f"{fake}; TEMPLATES=$PWD; bind_unnamed vm01"
 
-    assert shell(tmp_path, text, BUSY, LISTED).stdout == "refused\n"
-    assert shell(tmp_path, text, BUSY, EMPTY, "ok empty").stdout.endswith("bound\n")
+    shell(tmp_path, text)
+
+    gone = (line.partition(" ") for line in GIVEN.splitlines())
+    assert (tmp_path / "loaded").read_text() == "".join(
+        f"delete element bridge domgit {name} {{ {member.partition(' : ')[0]} }}\n"
+        for name, _, member in gone
+    ) + own.replace("@PORT@", "vm01")
+
+
+def test_a_binding_that_is_there_already_is_left_as_it_is(tmp_path: Path) -> None:
+    lines = (line.partition(" ") for line in GIVEN.splitlines())
+    (tmp_path / f"{UUID}.0.nft").write_text(
+        "".join(
+            f"add element bridge domgit {name} {{ {member} }}\n".replace('"vm01"', '"@PORT@"')
+            for name, _, member in lines
+        )
+    )
+    text = "TEMPLATES=$PWD; bind_unnamed vm01 && echo bound"
+
+    assert shell(tmp_path, text, BUSY, LISTED).stdout == "bound\n"  # and nft is asked for nothing more
 
 
 @pytest.mark.parametrize(("changing", "said"), [(True, "yes"), (False, "no")])
@@ -146,9 +166,6 @@ def test_what_a_port_is_given_reads_the_same_from_the_kernel_and_from_what_was_k
         assert shell(tmp_path, "elements_of vm01 <text").stdout == GIVEN
     assert shell(tmp_path, "elements_of vm0 <text").stdout == ""
     assert shell(tmp_path, "elements_of nobody <text").stdout == ""
-
-
-UUID = "e608ed38-c1b9-532e-a769-0156b41e19e1"  # as the xenstore-read above says
 
 
 @pytest.mark.parametrize(
@@ -184,15 +201,3 @@ def test_a_port_without_a_name_is_planned_by_the_template_of_its_vif(tmp_path: P
     assert shell(tmp_path, f"{text} vif7.0-emu xenbr0").stdout == 'own_mac "vif7.0-emu" . 00:16:3e:00:00:01\n'
     (tmp_path / f"{UUID}.0.nft").rename(tmp_path / f"{UUID}.1.nft")
     assert shell(tmp_path, f"{text} vif7.0 xenbr0").stdout == ""
-
-
-def test_what_a_port_is_given_is_taken_away_whole_and_by_its_keys(tmp_path: Path) -> None:
-    (tmp_path / "listing").write_text(LISTING)
-    fake = "nft() { case $1 in -s) cat listing ;; *) cat >loaded ;; esac; }"
-
-    shell(tmp_path, f"{fake}; unbind vm01")
-
-    assert (tmp_path / "loaded").read_text() == "".join(
-        f"delete element bridge domgit {name} {{ {member.partition(' : ')[0]} }}\n"
-        for name, _, member in (line.partition(" ") for line in GIVEN.splitlines())
-    )
