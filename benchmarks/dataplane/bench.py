@@ -36,16 +36,21 @@ class Cost:
 
 
 class Bench:
-    """One bridge with a guest, an uplink and any number of other ports, under one design, and one kind of frame: v4, v6 or broadcast."""
+    """One bridge with a guest, an uplink and any number of other ports, under one design.
+
+    `kind` of the measured frame: v4, v6 or broadcast from the guest, or inbound, IPv4 from the uplink to it.
+    """
 
     def __init__(self, design: Design, vifs: int, *, kind: str = "v4", ports: int = 0) -> None:
-        self.design, self.vifs, self.kind = design, vifs, kind
+        self.design, self.vifs, self.kind = design, vifs, "v4" if kind == "inbound" else kind
         self.host, self.ends = Namespace(), Namespace()
         self._rounds: list[float] = []
         self._build(ports)
         design.load(self.host, vifs)
         self._mouth = mouth(self.ends, MEASURED)
         self._check()
+        if kind == "inbound":
+            self._turn_round()
         once = Volley([self._frame()] * _WARM_UP)
         took = min(self._time(once) for _ in range(3)) / _WARM_UP
         self._volley = Volley([self._frame()] * int(min(_MOST, max(8, _SLICE_NS / took / 4))))
@@ -69,8 +74,19 @@ class Bench:
         counting = f'table netdev t {{\ncounter heard {{ }}\nchain c {{\ntype filter hook ingress device "{UPLINK}" priority 0;\ncounter name heard drop\n}}\n}}\n'
         self.ends.must("nft", "-f", "-", stdin=counting)
 
+    def _turn_round(self) -> None:
+        self.kind = "inbound"
+        self.host.must(
+            "bridge", "fdb", "replace", vif(self.vifs - 1).mac, "dev", MEASURED, "master", "static"
+        )
+        self._mouth.close()
+        self._mouth = mouth(self.ends, UPLINK)
+
     def _frame(self, *, forged: bool = False) -> bytes:
         own = vif(self.vifs - 1)
+        if self.kind == "inbound":
+            datagram = f.udp("198.51.100.1", GATEWAY4, (5001, 5000), b"measured" * 2)
+            return f.ethernet(own.mac, GATEWAY_MAC, f.IPV4, f.ipv4("198.51.100.1", GATEWAY4, f.UDP, datagram))
         number = 1 if self.kind == "v6" else 0
         source = str(own.addresses[number].network_address)
         if forged:

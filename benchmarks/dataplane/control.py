@@ -109,7 +109,7 @@ def _compare(host: Namespace, of: Guard) -> None:
         raise RuntimeError("the table is not as it was loaded")
 
 
-def one_shot(rounds: int, vifs: int = 4_000) -> list[Took]:
+def one_shot(rounds: int, vifs: int) -> list[Took]:
     """A whole process that starts, reads the table, compares it with what is wanted, loads one binding that changed, and reads back."""
     host = Namespace()
     host.must("nft", "-f", "-", stdin=nftables.full(guard(vifs), _FEATURES))

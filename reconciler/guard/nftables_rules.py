@@ -67,7 +67,7 @@ REASONS = ("mac", "type", "arp", "v4", "v6", "nd", "dhcp", "router", "unknown")
 
 # No map without a name in any rule: when rules are loaded again, the elements of the old one are gone at once for a frame that
 # is still on its way through the old rules, which then finds its kind refused (Linux 6.18: one frame in some 60 reloads under load).
-# IPv4 is looked up once, with its MAC: what most frames are pays for one set fewer.
+# IPv4 from a single address has been looked up before it came here: see _ports.
 _FROM_GUEST = """
 ether type ip goto from_v4
 iifname . ether saddr != @own_mac goto refused_mac
@@ -90,11 +90,23 @@ goto refused_arp
 """
 # A later fragment has no transport header: what stands where one would be is payload, and reading it as ports would lose two
 # in 65,536 (Linux 6.18). Its offset is read without a name: by name, nft would ask for the protocol a second time.
+# TCP, and UDP that has nothing to do with DHCP, are through by one or two comparisons: of protocol and offset at once, since the
+# four bytes from the offset on end with the protocol.
+_BOUND_V4 = """
+@nh,48,32 & 0x1fff00ff == 0x6 accept
+@nh,48,32 & 0x1fff00ff == 0x11 th dport != 67-68 accept
+@nh,48,16 & 0x1fff != 0x0 accept
+udp dport 67-68 goto dhcp
+meta l4proto { icmp, igmp, pim } jump control_v4
+accept
+"""
+_KNOWN_V4 = """
+iifname . ether saddr . ip saddr @own_v4 goto bound_v4
+"""
 _FROM_V4 = """
 @nh,48,16 & 0x1fff != 0x0 goto source_v4
 udp dport 67-68 goto dhcp
 meta l4proto { icmp, igmp, pim } jump control_v4
-iifname . ether saddr . ip saddr @own_v4 accept
 goto source_v4
 """
 _SOURCE_V4 = """
@@ -194,6 +206,8 @@ goto refused_nd
 _GUEST_CHAINS = (
     ("from_guest", _FROM_GUEST),
     ("from_arp", _FROM_ARP),
+    ("known_v4", _KNOWN_V4),
+    ("bound_v4", _BOUND_V4),
     ("from_v4", _FROM_V4),
     ("control_v4", _CONTROL_V4),
     ("dhcp", _DHCP),
@@ -266,9 +280,14 @@ def _log(limit: LogLimit) -> tuple[str, ...]:
 
 
 def _ports(guard: Guard, features: Features) -> tuple[str, ...]:
+    # What most frames are comes first. An uplink is a comparison, where the map would be a look-up; IPv4 from a bound address is one
+    # look-up for port, MAC and address, and says by itself that the port is a guest's. In one rule nft would list it without the type,
+    # and read that back as the protocol, which a tagged frame has as well.
+    lines = [f'iifname "{uplink}" accept' for bridge in guard.bridges for uplink in bridge.uplinks]
+    lines += ["ether type ip jump known_v4", "iifname vmap @ports"]
     # A guest's port that is bound by no name it has: somebody has renamed it, or taken its binding away. The group goes
     # with the port on every kernel, under any name, and no port of another bridge is in it.
-    lines = ["iifname vmap @ports", f"iifgroup {GUEST_GROUP} goto refused_renamed"]
+    lines.append(f"iifgroup {GUEST_GROUP} goto refused_renamed")
     if features.ibrname:
         lines.append("meta ibrname @bridges goto refused_unknown")
     elif guard.alone:

@@ -157,7 +157,7 @@ MISTAKES = (
     ),
     Mistake(
         "DHCP servers let through",
-        first_in("from_v4", "udp sport 67 udp dport 68 goto source_v4"),
+        first_in("bound_v4", "udp sport 67 udp dport 68 accept"),
         ("drop: dhcp offer from the own address",),
     ),
     Mistake(
