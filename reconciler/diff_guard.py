@@ -55,7 +55,10 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
         for name, binding in bindings.items()
         if is_interface_name(name) and own.isdisjoint({name, f"{name}-emu"} if binding.emulated else {name})
     }
-    bridges = guarded_bridges(host)
+    bridges = tuple(
+        replace(bridge, mac=observed.links[bridge.name].mac if bridge.name in observed.links else "")
+        for bridge in guarded_bridges(host)
+    )
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
         unknown = unknown_vifs(host, observed, bindings)
