@@ -27,7 +27,7 @@ _IGMP = listed({
 _SHARED = (
     ("iifname",), ("meta", "ibrname"), ("meta", "mark"), ("meta", "l4proto"), ("ether", "saddr"), ("ether", "daddr"), ("ether", "type"),
     ("ip", "saddr"), ("ip", "daddr"), ("ip6", "saddr"), ("ip6", "daddr"), ("icmp", "type"), ("icmp", "code"), ("icmpv6", "type"), ("icmpv6", "code"),
-    ("udp", "sport"), ("udp", "dport"), ("tcp", "sport"), ("tcp", "dport"),
+    ("udp", "sport"), ("udp", "dport"), ("tcp", "sport"), ("tcp", "dport"), ("th", "dport"),
     ("arp", "operation"), ("arp", "htype"), ("arp", "ptype"), ("arp", "hlen"), ("arp", "plen"), ("arp", "saddr", "ip"),
     ("arp", "daddr", "ip"), ("arp", "saddr", "ether"), ("arp", "daddr", "ether"),
 )  # fmt: skip

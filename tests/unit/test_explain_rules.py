@@ -101,7 +101,7 @@ def test_the_last_rule_of_the_way_is_the_one_that_decided() -> None:
     way = Judge.of(GUARD, FEATURES[0]).way(SPOOFED, port=A.port, bridge=BRIDGE)
 
     chains_met = list(dict.fromkeys(hop.chain for hop in way.hops))
-    assert chains_met[:4] == ["prerouting", "from_guest", "from_v4", "refused_v4"]
+    assert chains_met[:5] == ["prerouting", "from_guest", "from_v4", "source_v4", "refused_v4"]
     assert way.hops[-1] == Hop("refused", "drop", "drop")
 
 
@@ -195,9 +195,9 @@ def test_a_jump_comes_back_and_a_chain_without_verdict_ends_with_the_policy() ->
 def test_a_port_that_no_map_knows_meets_no_rule_and_the_policy_decides() -> None:
     way = Judge.of(GUARD, FEATURES[0]).way(SPOOFED, port=UNKNOWN.port, bridge=BRIDGE)
 
-    assert (way.verdict, way.base, way.hops) == ("pass", "prerouting", ())
+    assert (way.verdict, way.base, [hop.led for hop in way.hops]) == ("pass", "prerouting", ["jump known_v4"])
     assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge=BRIDGE).reason == "unknown"
-    assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge="other").hops == ()
+    assert Judge.of(GUARD, FEATURES[1]).way(SPOOFED, port=UNKNOWN.port, bridge="other").hops == way.hops
 
 
 def test_one_judge_answers_for_every_port_and_bridge_whatever_was_asked_before() -> None:
