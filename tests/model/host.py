@@ -22,6 +22,7 @@ BRIDGES: Mapping[str, str] = {"xenbr0": "eth0", "xenbr1": "eth1"}
 KERNELS = ("/srv/xen/vmlinuz", "/srv/xen/vmlinuz-2", "/srv/xen/initrd.img", "/srv/xen/cd.iso")
 _UPLINK_MAC = "00:16:3e:00:39:02"
 _READS: tuple[tuple[str, ...], ...] = (
+    ("unshare", "--net", "sh"),
     ("xl", "list"),
     ("xl", "vm-list"),
     ("xl", "info"),

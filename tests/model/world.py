@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import errno
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -178,11 +179,13 @@ class World:
 
         Nothing must be pending: a watchdog is not doubled.
         """
-        for path in (self.paths.ledger, self.paths.last_good, self.paths.reverted):
+        if folder.exists():
+            shutil.rmtree(folder)  # of another twin
+        kept = (path for records in (self.paths.guard, self.paths.run) for path in records.glob("*"))
+        for path in (self.paths.ledger, self.paths.last_good, *kept):
             target = folder / path.relative_to(self.folder)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
-            if path.exists():
+            if path.is_file():
                 target.write_bytes(path.read_bytes())
         write_secret(folder)
         twin = World(folder, copy.deepcopy(self.host), policy=self.policy)

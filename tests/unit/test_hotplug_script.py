@@ -28,7 +28,7 @@ UUID = "e608ed38-c1b9-532e-a769-0156b41e19e1"  # as the xenstore-read above says
 BUSY = "Error: Could not process rule: Interrupted system call"
 ABSENT = "Error: Could not process rule: No such file or directory"
 # What it lists, by the name of the file that holds it here.
-LISTED, EMPTY, CLOSED = "ok listing", "ok empty", "ok closed"
+LISTED, EMPTY, CLOSED, UNHOOKED = "ok listing", "ok empty", "ok closed", "ok unhooked"
 
 
 # Source: `nft -s list table` of nftables 1.0.6, shortened.
@@ -58,6 +58,11 @@ LISTING = """table bridge domgit {
 
 	chain input {
 		iifname "vm01" drop
+		iifname vmap @ports
+	}
+
+	chain prerouting {
+		iifname vmap @ports
 	}
 }
 """
@@ -73,6 +78,8 @@ def shell(folder: Path, text: str, *answers: str) -> subprocess.CompletedProcess
     (folder / "listing").write_text(LISTING)
     (folder / "closed").write_text(LISTING.replace("goto from_guest", "goto refused_unknown"))
     (folder / "empty").write_text("table bridge domgit {\n}\n")
+    # The elements are all there, and no hook leads to them.
+    (folder / "unhooked").write_text(LISTING.replace("iifname vmap @ports", "", 1))
     (folder / "answers").write_text("".join(f"{each}\n" for each in answers))
     for name, tool in TOOLS.items():
         (folder / name).write_text(f"#!/bin/sh\n{tool}\n")
@@ -90,6 +97,7 @@ def shell(folder: Path, text: str, *answers: str) -> subprocess.CompletedProcess
         ([BUSY, ABSENT], "no"),
         ([EMPTY], "no"),
         ([CLOSED], "no"),
+        ([UNHOOKED], "no"),
     ],
 )
 def test_a_port_is_a_guests_when_the_guard_says_so_and_is_asked_again_while_it_changes(

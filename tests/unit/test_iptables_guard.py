@@ -363,12 +363,29 @@ def test_a_binding_that_the_hotplug_script_adds_counts_and_is_sorted_in_by_the_n
 
     host.apply(replace(step, stdin=step.stdin.replace("@PORT@", "vif3.0")) for step in waiting)
     loaded = host.loaded()
-    steps, kind = iptables.transition(loaded, wanted)
-    host.apply(steps)
 
     assert loaded is not None
     assert loaded.elements == known(wanted)
-    assert kind == "elements"
+    assert iptables.transition(loaded, wanted) == ((), "")
+    more = replace(
+        wanted,
+        bindings=(*wanted.bindings, Binding("vm77", "00:16:3e:00:00:77", (POOL[4],), "uuid-of-more", 0)),
+    )
+    host.apply(iptables.transition(loaded, more)[0])
+    assert host.loaded() == tables(more).loaded()
+
+
+def test_more_late_ports_than_may_stay_one_behind_the_other_are_sorted_in() -> None:
+    late = [Binding(f"vif{n}.0", f"00:16:3e:0{n // 100}:{n % 100:02d}:77", (), "uuid", n) for n in range(65)]
+    host, wanted = tables(GUARD), replace(GUARD, bindings=(*GUARD.bindings, *late))
+
+    for count, each in enumerate(late, 1):
+        host.apply(iptables.binding_steps(each))
+        bound = replace(GUARD, bindings=(*GUARD.bindings, *late[:count]))
+        if count in {1, 64, 65}:
+            assert iptables.transition(host.loaded(), bound)[1] == ("elements" if count == 65 else ""), count
+    host.apply(iptables.transition(host.loaded(), wanted)[0])
+
     assert host.loaded() == tables(wanted).loaded()
 
 
