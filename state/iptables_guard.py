@@ -106,7 +106,11 @@ def late_ports(layout: Layout) -> frozenset[str]:
 
 
 def normalised(line: str) -> str:
-    """A rule in the one form that rules are compared in: a limit may be saved in another unit than it was given in."""
+    """A rule in the one form that rules are compared in.
+
+    A limit may be saved in another unit than it was given in, and a protocol by its number where /etc/protocols has no name.
+    """
+    line = line.replace("-p 103 ", "-p pim ")
     if "--limit " not in line:
         return line
     return _LIMIT.sub(lambda match: f"--limit {_SECONDS[match[2]] * 10000 // int(match[1])}", line)
@@ -141,7 +145,7 @@ def _is_ours(line: str) -> bool:
 def _unused(lines: list[str]) -> bool:
     """Whether a table does nothing: no rule in it, and only chains of its own that let everything pass."""
     return not any(
-        line.startswith("-A ") or (line.startswith(":") and line.split()[1] != "ACCEPT") for line in lines
+        line.startswith("-A ") or (line.startswith(":") and line.split()[1:2] != ["ACCEPT"]) for line in lines
     )
 
 

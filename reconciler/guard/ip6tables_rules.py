@@ -76,6 +76,7 @@ def raw(ports: Ports, settings: Settings) -> Chains:
         # Behind the headers: where the tools cannot tell a packet's protocol, asking for one drops it, audited or not.
         _KINDS: (
             f"-p udp -m udp --dport 546 {Kind.DHCP.note}",
+            f"-p pim {Kind.ROUTER.note}",
             # So does asking for the type of a message that is shorter than most. Only routers send such ones.
             f"-p ipv6-icmp {_u32('0x3&0xff=0x3a&&0x4>>0x10=0x0:0x7')} {Kind.ROUTER.note}",
             f"-p ipv6-icmp {_NOTHING} -j {_ICMP}",

@@ -33,12 +33,20 @@ SET4, SET6 = "domgit4", "domgit6"
 _REASONS = ("v4", "dhcp", "router")
 _PLAIN, _WARNING = re.compile(r"[A-Za-z0-9_-]*"), 4
 # A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
-_TO_CLIENT = "-p udp -m udp --dport 68"
-_TO_SERVER = "-p udp -m udp --dport 67"
+# A later fragment has no header behind IPv4's: what stands where one would be is payload, which nft's kind of iptables
+# takes for ports.
+_HEADED = "0x4&0x1fff=0x0"
+_TO_CLIENT = f'-p udp -m udp --dport 68 -m u32 --u32 "{_HEADED}"'
+_TO_SERVER = f'-p udp -m udp --dport 67 -m u32 --u32 "{_HEADED}"'
 _UNFRAGMENTED = "0x4&0x3fff=0x0"
 _BEHIND_HEADER = "0x0>>0x16&0x3c@"
-# Membership query, and the advertisement of RFC 4286: what routers send.
-_IGMP_OF_ROUTERS = f'-p igmp -m u32 --u32 "{_BEHIND_HEADER}0x0>>0x18=0x11,0x30"'
+# What makes a guest a router: membership queries, DVMRP, PIM of both versions, the messages of RFC 4286, and of ICMP
+# redirects and advertisements. Protocols by number: how a name is saved depends on /etc/protocols.
+_OF_ROUTERS = (
+    f'-m u32 --u32 "0x6&0xff=0x2&&{_HEADED}&&{_BEHIND_HEADER}0x0>>0x18=0x11,0x13:0x14,0x30,0x32"',
+    f'-m u32 --u32 "0x6&0xff=0x1&&{_HEADED}&&{_BEHIND_HEADER}0x0>>0x18=0x5,0x9"',
+    '-m u32 --u32 "0x6&0xff=0x67"',
+)
 _DISCOVER = "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dport 67"
 
 
@@ -60,7 +68,7 @@ def port_chain_of(port: str, grant: Grant) -> Chains:
         port_chain(port): (
             f"{_TO_CLIENT} {refuse('dhcp')}",
             f"{_TO_SERVER} {_not_from(grant.mac)} {refuse('dhcp')}",
-            f"{_IGMP_OF_ROUTERS} {refuse('router')}",
+            *(f"{match} {refuse('router')}" for match in _OF_ROUTERS),
             *(f"-s {each} -g {PASS}" for each in grant.of(4)),
             f"{_DISCOVER} -g {PASS}",
             refuse("v4"),

@@ -72,6 +72,7 @@ CASES: tuple[tuple[str, bytes], ...] = (
     ("last-good", b"\x85"),  # UnicodeDecodeError
     ("guard-pending", b"# domgit 1 " + b'{"a":' * 100_000 + b"\n# end\n"),  # RecursionError
     ("mountinfo", b"2"),  # IndexError
+    ("iptables-save", b":\n# Completed on "),  # IndexError
     (
         "nft-counters",
         b'table bridge domgit {\n\tset bypassed {\n\t\ttype ifname . ether_addr\n\t\telements = { "vm01" . 00:16:3e:7c:1f:65 '

@@ -38,6 +38,7 @@ from tests.packets.parties import (
     A,
     B,
     Party,
+    addresses,
     binding,
     guard,
 )
@@ -56,7 +57,16 @@ ONLY_IPTABLES_SEES = {
         "dhcp request as of a relay for B's hardware address",
         "a first fragment of a dhcp request, the own hardware address behind its end",
     ),
-    "a type of IGMP that ebtables has no name for": ("igmp multicast router advertisement",),
+    "what routers say over IPv4, but for IGMP's query": (
+        "distance vector probe",
+        "icmp redirect",
+        "icmp router advertisement",
+        "igmp multicast router advertisement",
+        "igmp multicast router termination",
+        "pim hello",
+        "pim hello of version 1",
+    ),
+    "PIM over IPv6": ("pim hello over IPv6", "pim hello behind destination options"),
     "targets, options and lengths of neighbour messages": (
         "neighbor: advertises the gateway",
         "neighbor: advertises the gateway to B",
@@ -400,9 +410,12 @@ def test_a_port_without_a_name_of_its_own_is_bound_by_the_script_alone_and_sorte
     wanted = guard(A_BINDING, B_BINDING, unknown_vifs="drop", closed=("extra0",))
     loaded = iptables.loaded(lab)
     assert loaded is not None
+    assert iptables.finished(lab, wanted)
+    more = guard(replace(A_BINDING, addresses=(*A_BINDING.addresses, *addresses("192.0.2.99"))), B_BINDING)
     for _ in range(2):
         wrong = [found for case in CASES if (found := complaint(case, lab.send(case.frame, case.sender)))]
         assert wrong == [], "\n".join(wrong)
+        iptables.change(lab, replace(more, unknown_vifs="drop", closed=("extra0",)))  # which sorts it in
         iptables.change(lab, wanted)
     again = iptables.loaded(lab)
     assert again is not None

@@ -489,10 +489,9 @@ def test_a_rule_or_a_chain_that_somebody_added_or_took_away_is_seen() -> None:
 
 def test_counting_traffic_changes_nothing_that_is_compared() -> None:
     text = capture("nft-list-table-1.0.6-no-bindings.txt")
-    counted = text.replace(
-        "\tset count_mac {\n\t\ttype ifname\n\t\tsize 65535\n\t\tflags dynamic\n\t\tcounter\n",
-        '\tset count_mac {\n\t\ttype ifname\n\t\tsize 65535\n\t\tflags dynamic\n\t\tcounter\n\t\telements = { "vm01" counter packets 9 bytes 700 }\n',
-    )
+    dynamic = "\tset count_mac {\n\t\ttype ifname\n\t\tsize 65535\n\t\tflags dynamic,timeout\n\t\tcounter\n\t\ttimeout 30d\n"
+    met = '\t\telements = { "vm01" expires 29d23h59m50s counter packets 9 bytes 700 }\n'
+    counted = text.replace(dynamic, f"{dynamic}{met}")
 
     assert counted != text
     assert nft.parse_table(counted) == nft.parse_table(text)
