@@ -95,9 +95,14 @@ def _drops(dom0: Dom0) -> Drops:
         sleep=dom0.sleep,
         reraise=True,
     )
-    drops = policy(read_drops, dom0.runner)
+    drops = policy(read_drops, dom0.runner, dom0.files)
     if drops is None:
         raise BypassError("the guard is not loaded: nothing holds a vif back")
+    if drops.table.by != "nftables":
+        # No table of these tools closes anything by itself when its time is over.
+        raise BypassError(
+            f"the guard is loaded with {drops.table.by}, which cannot open a vif for a time (expected `guard: audit` on that vif, in git)"
+        )
     if f"set {BYPASSED}\n" not in drops.table.rules:
         raise BypassError("the guard is that of an older version (expected `domgit apply` once)")
     return drops

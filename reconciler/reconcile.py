@@ -153,7 +153,7 @@ def _counted(dom0: Dom0, observed: Observed) -> tally.Counts | None:
     """What was counted, where a plan may say what enforce would have dropped."""
     if observed.guard is None or not observed.guard.elements.get("audited"):
         return None
-    drops = read_drops(dom0.runner)
+    drops = read_drops(dom0.runner, dom0.files)
     return None if drops is None else packets(drops)
 
 

@@ -55,7 +55,7 @@ def publish(dom0: Dom0, *, unless_within_s: float = 0.0) -> None:
     if before is not None and now.uptime_s - before.uptime_s < unless_within_s:
         return
     try:
-        drops = read_drops(dom0.runner)
+        drops = read_drops(dom0.runner, dom0.files)
         whose = {} if drops is None else owners(dom0, drops.counts.keys())
         text = metrics_text(drops, whose, taken_s=now.time.timestamp())
         write_whole(dom0.paths.metrics, text)

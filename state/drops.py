@@ -6,6 +6,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from state.files import Files
+from state.guard import read_guards
+from state.iptables_drops import parse_counts, prefix_of, read_saved
 from state.nft import BYPASSED, LIST_WHOLE, LoadedTable, is_missing, listed_members, parse_table
 from state.run import Runner
 
@@ -50,14 +53,24 @@ class Drops:
     bypassed: Mapping[str, OpenFor]
 
 
-def read_drops(runner: Runner) -> Drops | None:
-    """What our table has counted; None where it is not loaded.
+def read_drops(runner: Runner, files: Files) -> Drops | None:
+    """What our guard has counted, in whichever backend; None where none is loaded.
 
     Raises:
-        ReadError: nft failed in any other way, or listed something else, or less.
+        ReadError: a tool failed in any other way, or listed something else, or less.
     """
     completed = runner.run(LIST_WHOLE)
-    return None if is_missing(completed) else parse_drops(completed.output())
+    if not is_missing(completed):
+        return parse_drops(completed.output())
+    loaded = read_guards(runner, files)
+    if not loaded or loaded[0].by == "nftables":
+        return None
+    saved = read_saved(runner, loaded[0].by)
+    counts = {
+        port: {reason: Count(*count) for reason, count in reasons.items()}
+        for port, reasons in parse_counts(saved).items()
+    }
+    return Drops(loaded[0], counts, prefix_of(saved), {})
 
 
 def parse_drops(text: str) -> Drops:

@@ -38,7 +38,7 @@ def violations_command(config_path: Path | None, over: int | None, as_json: bool
     machine = dom0(target(config_path, None, None, None).config)
     with told():
         before = _looked(machine, over)
-        drops = read_drops(machine.runner)
+        drops = read_drops(machine.runner, machine.files)
         if drops is None:
             raise Failed("the guard is not loaded: nothing is refused, and nothing counted")
         now = moment(machine)
@@ -69,6 +69,6 @@ def _looked(machine: Dom0, over: int | None) -> Tally | None:
     now = moment(machine)
     if over is None:
         return tally.load(machine.paths.tally, now.uptime_s)
-    drops = read_drops(machine.runner)
+    drops = read_drops(machine.runner, machine.files)
     machine.sleep(over)
     return None if drops is None else Tally(stamp(now.time), now.uptime_s, packets(drops))

@@ -70,6 +70,13 @@ def test_guests_are_bound_by_iptables_and_nothing_is_left_to_do(settled: Provide
     assert not forges("vm01", "172.16.39.102")
     assert settled.domgit("plan").last.startswith("No changes.")
     assert settled.domgit("status").code == 0
+    found = settled.domgit("violations", "--json").json["violations"]
+    assert [(each["vif"], [*each["reasons"]]) for each in found] == [
+        ("vm01", ["arp"])
+    ]  # it asked for the gateway
+    opened = settled.domgit("bypass", "vm01", "--for", "1h", "--reason", "a test")
+    assert opened.code == 1
+    assert "cannot open a vif for a time (expected `guard: audit` on that vif" in opened.err
 
 
 def test_a_guest_that_reboots_comes_back_bound_under_its_new_domid(settled: Provider) -> None:

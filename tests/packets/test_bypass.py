@@ -100,7 +100,7 @@ def test_a_second_bypass_counts_from_now(lab: Lab, features: Features, host: Dom
 
     open_vif(host, wish(seconds=60))
 
-    drops = read_drops(lab.dom0)
+    drops = read_drops(lab.dom0, HostFiles())
     assert drops is not None
     (port,) = drops.bypassed
     assert port == A.port

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.guard import iptables as backend_iptables
 from reconciler.guard.binding import Binding, Guard
+from state.drops import read_drops
 from state.files import Files
 from state.foreign import read_foreign
 from tests.packets import frames as f
@@ -531,3 +532,28 @@ def test_no_bit_of_a_mark_is_left_on_what_a_guest_sends(lab: Lab, iptables: Ipta
         # A port that nobody declared is left alone: its frames are looked at as well.
         silent = [case.name for case in LEGAL if case.sender == A and lab.send(case.frame, UNKNOWN).nothing]
         assert silent == []
+
+
+def test_what_is_refused_is_counted_by_port_and_reason_and_a_change_of_others_leaves_it(
+    lab: Lab, iptables: Iptables
+) -> None:
+    wanted = guard(replace(A_BINDING, mode="audit"), B_BINDING)
+    iptables.load(lab, wanted)
+    forged = [udp4(GATEWAY.v4, DOM0)] * 3 + [udp4(A.v4, DOM0, hardware=GATEWAY.mac)] * 2
+    for frame in (*forged, f.ethernet(DOM0.mac, A.mac, 0x88B5, b"x" * 46)):
+        lab.sockets[A.port].send(frame)
+    lab.sockets[B.port].send(f.ethernet(DOM0.mac, B.mac, f.IPV4, udp4(A.v4, DOM0)[14:]))
+
+    drops = read_drops(lab.dom0, Inside(lab))  # type: ignore[arg-type]  # nothing but texts is read of it
+    iptables.change(lab, replace(wanted, bindings=(wanted.bindings[0],)))
+    after = read_drops(lab.dom0, Inside(lab))  # type: ignore[arg-type]  # as above
+
+    assert drops is not None
+    assert after is not None
+    packets = {
+        port: {reason: count.packets for reason, count in reasons.items()}
+        for port, reasons in drops.counts.items()
+    }
+    assert packets == {A.port: {"v4": 3, "mac": 2, "type": 1}, B.port: {"v4": 1}}
+    assert drops.prefix == LOG.prefix
+    assert after.counts == {A.port: drops.counts[A.port]}

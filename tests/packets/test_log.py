@@ -15,6 +15,7 @@ from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.nftables_rules import REASONS
 from reconciler.violations import Moment, last_frames, violation_facts
 from state.drops import read_drops
+from state.files import HostFiles
 from state.kernel_log import read_kernel_log
 from state.nft import Features, read_table
 from tests.packets import frames as f
@@ -184,7 +185,7 @@ def test_what_the_kernel_logs_and_counts_says_who_claimed_what_and_what_is_bound
     lab.send(udp6(B.v6, GATEWAY, hardware=B.mac), B)
     lab.send(udp6(A.v6, GATEWAY, hardware=B.mac), B)
 
-    drops = read_drops(lab.dom0)
+    drops = read_drops(lab.dom0, HostFiles())
     records = read_kernel_log()
 
     assert drops is not None
