@@ -47,11 +47,10 @@ def diff_templates(domu: DomU, observed: Observed, before: DomU | None, by: Load
         text = binding_text(by, bound)
         found = observed.files[path]
         if found != text:
-            cause: Cause = (
-                "corrective"
-                if before is not None and before.state != "absent" and vif in before.vifs
-                else "intentional"
-            )
+            same = before is not None and before.state != "absent" and vif in before.vifs
+            # The emulated port of an HVM guest is bound as well.
+            same = same and before is not None and (before.type == "hvm") == (domu.type == "hvm")
+            cause: Cause = "corrective" if same else "intentional"
             written = file_written(path, found, text, 0o600)
             yield replace(
                 written,
