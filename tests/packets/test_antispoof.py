@@ -7,11 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from benchmarks.antispoof import by_line
 from benchmarks.antispoof.__main__ import document, rows, score, table
 from benchmarks.antispoof.peers import PEERS, Peer
 from tests.packets.cases import FORGED, LEGAL, RESERVED
 from tests.packets.foreign_bench import clear
 from tests.packets.lab import Lab, has_br_netfilter
+from tests.packets.parties import A, B
 
 pytestmark = pytest.mark.netns
 MAC, GUEST, FAR = (
@@ -57,7 +59,7 @@ def peer(request: pytest.FixtureRequest) -> Peer:
 
 
 @pytest.fixture
-def bench(empty: Lab, peer: Peer) -> Iterator[Lab]:
+def place(empty: Lab, peer: Peer) -> Iterator[Lab]:
     """The one for all, or a system's own."""
     if peer.bench is Lab:
         yield empty
@@ -67,15 +69,31 @@ def bench(empty: Lab, peer: Peer) -> Iterator[Lab]:
     own.close()
 
 
-def test_the_rules_of_a_system_load_and_do_what_it_is_known_for(bench: Lab, peer: Peer) -> None:
-    found = score(bench, peer, FORGED_FEW, LEGAL_FEW)
+def test_the_rules_of_a_system_load_and_do_what_it_is_known_for(place: Lab, peer: Peer) -> None:
+    found = score(place, peer, FORGED_FEW, LEGAL_FEW)
 
     assert (set(found.leaked["few"]), set(found.lost["few"])) == EXPECTED[peer.name]
     assert f"| **leaked of 6 forged** | **{len(found.leaked['few'])}** |\n" in table(
         [found], FORGED_FEW, LEGAL_FEW
     )
-    told = json.loads(json.dumps(document([found], bench, FORGED_FEW, LEGAL_FEW)))
+    told = json.loads(json.dumps(document([found], place, FORGED_FEW, LEGAL_FEW)))
     assert told["systems"][0]["leaked"] == len(told["systems"][0]["leaked_frames"]["few"])
+
+
+def test_a_frame_that_leaks_is_put_down_to_the_line_that_let_it_through(empty: Lab) -> None:
+    by_hand = next(each for each in PEERS if each.name == "by hand")
+
+    found = by_line.lines(empty, by_hand, FORGED_FEW["few"])
+
+    told = {rule: names for rule, names in found.leaked.items() if names}
+    assert {rule: sorted(names) for rule, names in told.items()} == {
+        f"FORWARD -s {A.v4}/32 -m physdev --physdev-in vm01 -j ACCEPT": [MAC],
+        f"FORWARD -d {B.v4}/32 -m physdev --physdev-out vm02 -j ACCEPT": [GUEST],
+        "FORWARD -m state --state RELATED,ESTABLISHED -m physdev --physdev-out vm02 -j ACCEPT": [
+            by_line.ANSWER
+        ],
+        by_line.NO_LINE: sorted([POISON, QEMU, OPTION]),
+    }
 
 
 def test_every_forged_frame_stands_in_one_row_of_the_table() -> None:
