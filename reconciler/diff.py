@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from reconciler.claims import REFUSALS, blocked_claims, without_refused
+from reconciler.diff_by_hand import by_hand_notes, may_be_by_hand
 from reconciler.diff_config import diff_file, diff_live, diff_old_file, diff_staged
 from reconciler.diff_disk import diff_disks
 from reconciler.diff_domain import diff_life, diff_protection
@@ -56,8 +57,9 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
     changes = unguarded([*changes, *judged], situation.observed.guard)
     changes = _plugged_back(changes, situation, policy)
     changes += apply_policy([*taken_back(changes)], situation, policy)
-    if sight is not None:
+    if sight is not None or may_be_by_hand(situation):
         bound = make_guard(cleared, (*guarded.wanted, *guarded.retained), held)
+        guard += by_hand_notes(situation, bound, sight)
         guard += diff_foreign(situation, bound, changes, sight)
         changes += [item for item in guard if isinstance(item, Change) and item.reason in FINDINGS]
     notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]

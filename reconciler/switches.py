@@ -11,6 +11,7 @@ from state.desired import Host
 
 _FAMILIES = ("ip6tables", "iptables")
 _MODULE = "br_netfilter"
+HOST_SWITCH = "/proc/sys/net/bridge/bridge-nf-call-iptables"
 
 
 def switches(host: Host) -> tuple[str, ...]:

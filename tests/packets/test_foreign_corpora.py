@@ -11,6 +11,7 @@ from random import Random
 
 import pytest
 
+from reconciler.foreign.by_hand import LogLine, lines, log_of
 from reconciler.foreign.frames import frames
 from reconciler.foreign.judge import ports_of
 from reconciler.foreign.match import one
@@ -22,9 +23,10 @@ from state.nft import Features
 from tests.packets import frames as f
 from tests.packets.cases import udp4
 from tests.packets.corpora import CORPORA, corpora, loaded_by
-from tests.packets.foreign_bench import PLACE, SERIAL, judge, load, parties, single
+from tests.packets.foreign_bench import PLACE, SERIAL, clear, judge, load, parties, single
 from tests.packets.foreign_rules import Script
-from tests.packets.parties import BRIDGE, DOM0, GATEWAY, GUARD, A, B
+from tests.packets.lab import Lab
+from tests.packets.parties import BRIDGE, DOM0, GATEWAY, GUARD, UPLINK, A, B
 from tests.packets.wire import Sent, Wire
 
 pytestmark = pytest.mark.netns
@@ -190,3 +192,23 @@ def test_the_members_of_sets_are_judged_like_addresses_in_rules(wire: Wire) -> N
     assert [(what, event.rule.text) for what, event in verdict.dark] == [("what is sent to it", lines[2])]
     assert other.dark == ()
     assert {event.rule.text for event in other.partly if not event.flow.doubt} >= set(lines[:2])
+
+
+@pytest.mark.parametrize("kind", ["nft", "legacy"])
+def test_the_lines_made_by_hand_are_known_again_as_the_kernel_lists_them(lab: Lab, kind: str) -> None:
+    for script in loaded_by(f"by-hand iptables-{kind}", known=A.v4):
+        load(lab, script)
+
+    found = lines(judge(lab).rules, [UPLINK])
+
+    assert [(each.kind, each.port) for each in found] == [
+        ("answers", A.port),
+        ("dhcp", A.port),
+        ("source", A.port),
+        ("destination", A.port),
+        ("log", ""),
+        ("drop", ""),
+    ]
+    assert {each.table.where for each in found} == {f"iptables-{kind} -t filter"}
+    assert log_of(found[4].rule) == LogLine("Dropped by firewall: ", "debug", 15, "minute")
+    clear(lab)
