@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.antispoof.peers import PEERS, Peer
+from tests.packets.backends import forget
 from tests.packets.cases import FORGED_BY_KIND, LEGAL_BY_KIND, RESERVED, Case
-from tests.packets.foreign_bench import clear
 from tests.packets.lab import Lab
 from tests.packets.test_frames import complaint
 
@@ -70,7 +70,7 @@ def score(
     lab: Lab, peer: Peer, forged: Mapping[str, Sequence[Case]], legal: Mapping[str, Sequence[Case]]
 ) -> Score:
     """How a system does with these frames."""
-    clear(lab)
+    forget(lab)
     lab.clear()
     lab.filter_by_iptables(enabled=False)
     peer.load(lab)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 
 from benchmarks.antispoof import firewalled
-from reconciler.guard import nftables, port_lock
+from reconciler.guard import iptables, nftables, port_lock
 from reconciler.guard.binding import Address, Binding, Step
 from state.nft import probe_features
 from tests.packets.lab import Lab
@@ -190,11 +190,20 @@ def _bits(network: Address) -> str:
 def _ours(lab: Lab) -> Iterator[Step]:
     """Both layers, as they are on a host."""
     yield Step(NFT, nftables.full(GUARD, probe_features(lab.dom0)))
+    yield from _locked()
+
+
+def _ours_in_iptables(lab: Lab) -> Iterator[Step]:
+    """The same, with the other backend."""
+    yield from iptables.full(GUARD, variant="nft", ibrname=probe_features(lab.dom0).ibrname)
+    yield from _locked()
+
+
+def _locked() -> Iterator[Step]:
     for each in GUARD.bindings:
         yield from (Step(argv, "") for argv in port_lock.lock(each.interface, each.mac))
 
 
-# Another backend of ours is one more line here.
 PEERS = (
     Peer("no rules", "a bridge, and nothing else", _none),
     Peer(
@@ -229,4 +238,10 @@ PEERS = (
         _incus,
     ),
     Peer("domgit, nftables", "this version's guard and port locks", _ours),
+    Peer(
+        "domgit, iptables",
+        "the same bindings by ebtables, iptables and ip6tables, and the same port locks",
+        _ours_in_iptables,
+        bridged=True,
+    ),
 )

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.antispoof import by_line
 from benchmarks.antispoof.__main__ import document, rows, score, table
 from benchmarks.antispoof.peers import PEERS, Peer
+from tests.packets.backends import forget
 from tests.packets.cases import FORGED, LEGAL, RESERVED
-from tests.packets.foreign_bench import clear
 from tests.packets.lab import Lab, has_br_netfilter
 from tests.packets.parties import A, B
 
@@ -39,6 +39,7 @@ EXPECTED = {
     "Proxmox": ({QEMU, OPTION}, {PROBE}),
     "Incus": ({MAC, OPTION}, {PROBE}),
     "domgit, nftables": (set[str](), set[str]()),
+    "domgit, iptables": (set[str](), set[str]()),
 }
 
 
@@ -47,7 +48,7 @@ def empty(lab: Lab) -> Iterator[Lab]:
     if not has_br_netfilter():
         pytest.skip("this kernel has no br_netfilter: no bridged frame gets to the iptables rules of others")
     yield lab
-    clear(lab)
+    forget(lab)
     lab.filter_by_iptables(enabled=False)
 
 
