@@ -12,7 +12,7 @@ import pytest
 
 from tests.dom0.toolstack import domids, run
 from tests.end_to_end.others import SWITCHES, clear, dumps, handed_over, load, load_everything
-from tests.end_to_end.provider import Provider, booted, vif
+from tests.end_to_end.provider import Provider, booted, mac, vif
 from tests.packets.corpora import loaded_by
 
 pytestmark = pytest.mark.dom0
@@ -197,3 +197,37 @@ def test_what_takes_frames_past_the_guard_is_named_and_the_rest_goes_on(others: 
     assert run("nft", "list", "table", "netdev", "taps").returncode == 0
     run("nft", "delete", "table", "netdev", "taps")
     others.settled()
+
+
+def notes(provider: Provider, reason: str) -> list[str]:
+    """The messages of the present plan's notes with this reason."""
+    plan = provider.domgit("plan", "--json").json
+    return [each["message"] for each in plan["notes"] if each["reason"] == reason]
+
+
+def test_a_host_goes_over_from_rules_made_by_hand_and_nobody_is_cut_off(bridged: Provider) -> None:
+    load(loaded_by("by-hand iptables-nft"))
+    before = dumps()["iptables-nft"]
+    bridged.domu("vm01", 1, vifs=[vif("vm01", 1, guard="audit")])
+    bridged.settled()
+    assert booted("vm01").ping(GATEWAY)
+    watched = notes(bridged, "by_hand")
+    bridged.domu("vm01", 1)
+    enforced = bridged.apply()
+    assert booted("vm01").ping(GATEWAY)
+    bridged.domu("vm02", 2)
+    refused = bridged.apply()
+    untouched = dumps()["iptables-nft"]
+    run("iptables-nft", "-F", "FORWARD")
+    assert booted("vm01").ping(GATEWAY)
+    bridged.settled()
+
+    # Each of the six lines, all of them together, and what they would keep dark; and the switch.
+    assert len(watched) == 9
+    assert any(f"binds vm01 to {mac(1)} and 172.16.39.101, for ARP" in each for each in watched)
+    assert any(f"{DROP} keeps every other address of vm01 dark" in each for each in watched)
+    assert (enforced.code, refused.code) == (0, 4), enforced.out + enforced.err
+    assert untouched == before
+    assert set(domids()) == {"vm01", "vm02"}
+    assert booted("vm02").ping(GATEWAY)
+    assert notes(bridged, "by_hand") == []
