@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_ra
 
 from reconciler.diff_foreign import Sight
 from reconciler.foreign.by_hand import Kind, Line, lines, log_of
+from reconciler.foreign.match import without
 from reconciler.guard.backend import chosen
 from reconciler.guard.binding import Binding, Guard
 from reconciler.plan import Note
@@ -16,6 +17,7 @@ from reconciler.switches import HOST_SWITCH, called
 from schemas.address import Address, address_text
 from state.desired import Host
 from state.foreign import parse_rules
+from state.netfilter import Ranges, merged
 
 BY_HAND, UNBOUND = "by_hand", "by_hand_unbound"
 _MOST_NAMED = 3
@@ -98,29 +100,25 @@ def _missing(line: Line, vifs: Mapping[str, _Vif]) -> Note | None:
         return None
     vif = vifs[line.port]
     unbound = [
-        address_text(each)
-        for each in _networks(line)
-        if not any(_holds(other, each) for other in vif.binding.addresses)
+        address_text(each) for each in _networks(line.version, without(line.addresses, _own(vif, line)))
     ]
     if not unbound:
         return None
     where = f"`ips` of {vif.name}, vif {vif.binding.index}"
-    what = f"git does not bind {', '.join(unbound)} to it: what it sends from there is dropped when the guard enforces ({where})"
+    what = f"git does not bind {_named(unbound)} to it: what it sends from there is dropped when the guard enforces ({where})"
     return Note(f"domu.{vif.name}", UNBOUND, f"{_quoted([line])}: {what}")
 
 
-def _networks(line: Line) -> Iterator[Address]:
-    kind = IPv4Address if line.version == 4 else IPv6Address  # noqa: PLR2004
-    for low, high in line.addresses:
+def _own(vif: _Vif, line: Line) -> Ranges:
+    """The addresses of a vif in git, of the version that a line is about."""
+    own = (each for each in vif.binding.addresses if each.version == line.version)
+    return merged((int(each.network_address), int(each.broadcast_address)) for each in own)
+
+
+def _networks(version: int, addresses: Ranges) -> Iterator[Address]:
+    kind = IPv4Address if version == 4 else IPv6Address  # noqa: PLR2004
+    for low, high in addresses:
         yield from summarize_address_range(kind(low), kind(high))
-
-
-def _holds(bound: Address, each: Address) -> bool:
-    return (
-        bound.version == each.version
-        and int(bound.network_address) <= int(each.network_address)
-        and int(each.broadcast_address) <= int(bound.broadcast_address)
-    )
 
 
 def _said(those: list[Line], vifs: Mapping[str, _Vif], host: Host) -> str:
@@ -233,6 +231,6 @@ def _quoted(those: list[Line]) -> str:
     return f"{first.table.where}: `{first.rule.text}`{more}"
 
 
-def _named(ports: list[str]) -> str:
-    more = f" and {len(ports) - _MOST_NAMED} more" if len(ports) > _MOST_NAMED else ""
-    return ", ".join(ports[:_MOST_NAMED]) + more
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
