@@ -21,6 +21,8 @@ from state.netfilter import Ranges, merged
 
 BY_HAND, UNBOUND = "by_hand", "by_hand_unbound"
 _MOST_NAMED = 3
+# Each is an address of its own to the judge, which a plan has no time for where lines were made for a thousand vifs.
+_MOST_TRIED = 3
 # Other addresses of a vif's neighbourhood that are tried, for one that no line of it names.
 _NEAR = range(1, 256)
 _REPLACED: Mapping[Kind, str] = {
@@ -157,7 +159,7 @@ def _log(line: Line, host: Host) -> str:
 
 
 def _darkness(found: Iterable[Line], vifs: Mapping[str, _Vif], sight: Sight | None) -> Iterator[Note]:
-    """Whose next address would be dark by these rules."""
+    """Whether other addresses than those of the lines would be dark by these rules, tried on a few vifs."""
     if sight is None:
         return
     own: dict[tuple[str, int], list[Line]] = {}
@@ -165,19 +167,22 @@ def _darkness(found: Iterable[Line], vifs: Mapping[str, _Vif], sight: Sight | No
         if line.kind == "source" and line.port in vifs:
             own.setdefault((line.port, line.version), []).append(line)
     dark: dict[str, list[str]] = {}
-    for (port, _), those in own.items():
-        other, bridge = _other(those), _bridge(sight, port)
-        if other is None or bridge is None:
-            continue
-        verdict = sight.judge.address(sight.place(bridge, port, vifs[port].binding.mac), other)
-        for _, event in verdict.dark:
-            dark.setdefault(event.quoted, []).append(port)
+    for version in (4, 6):
+        ports = [port for port, each in own if each == version]
+        for port in ports[:_MOST_TRIED]:
+            other, bridge = _other(own[port, version]), _bridge(sight, port)
+            if other is None or bridge is None:
+                continue
+            verdict = sight.judge.address(sight.place(bridge, port, vifs[port].binding.mac), other)
+            for _, event in verdict.dark:
+                dark.setdefault(event.quoted, []).append(port)
+    others = len({port for port, _ in own})
     for quoted, ports in dark.items():
-        named = _named(sorted(set(ports)))
+        said = sorted(set(ports))
+        tried = f" ({_MOST_TRIED} of {others} vifs were tried)" if others > _MOST_TRIED else ""
+        what = f"{quoted} keeps every other address of {', '.join(said)} dark{tried}"
         yield Note(
-            "guard",
-            BY_HAND,
-            f"{quoted} keeps every other address of {named} dark: a change of address is refused while it is loaded (would_be_dark)",
+            "guard", BY_HAND, f"{what}: a change of address is refused while it is loaded (would_be_dark)"
         )
 
 
