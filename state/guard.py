@@ -11,11 +11,19 @@ from state.files import Files
 from state.foreign import parse_tables
 from state.iptables_guard import Variant
 from state.nft import Features, LoadedTable, Loader
-from state.run import NotInstalledError, ReadError, Runner, read
+from state.run import Completed, NotInstalledError, ReadError, Runner, read
 
 IPTABLES_VERSION = ("iptables", "--version")
 # A network namespace of its own, which is gone with the shell: whatever is loaded there meets no frame.
 SCRATCH = ("unshare", "--net", "sh")
+_LACKING = (
+    "Could not process rule: Operation not supported",
+    "Could not process rule: Protocol error",
+    "Could not process rule: No such file or directory",
+    "Could not process rule: Invalid argument",
+    "syntax error",
+    "nft: not found",
+)
 _LEGACY_TABLES = "/proc/net/ip_tables_names"
 _BY: Mapping[Variant, Loader] = {"nft": "iptables-nft", "legacy": "iptables-legacy"}
 
@@ -62,6 +70,9 @@ def read_features(runner: Runner, loaded: Collection[Loader], programs: Mapping[
     able = {*loaded}
     # In the order of preference: what comes behind the first that works is not asked for.
     wanted = [*takewhile(lambda by: by not in loaded, programs)]
+    if any(by in _BY.values() for by in loaded):
+        # Of iptables' two kinds the one that is loaded stays: both go by the same rules of ebtables.
+        wanted = [by for by in wanted if by == "nftables"]
     for by, why in try_out(runner, {by: programs[by] for by in wanted}):
         if why is None:
             able.add(by)
@@ -82,9 +93,21 @@ def try_out(runner: Runner, programs: Mapping[Loader, str]) -> Iterator[tuple[Lo
             if own is None or by != _BY[own]:
                 continue
         completed = runner.run(SCRATCH, stdin=program)
-        if completed.stderr.startswith("unshare: "):
-            raise ReadError(str(completed))
+        if completed.rc != 0 and (by == "nftables" or completed.stderr.startswith("unshare: ")):
+            _see_lacking(completed)
         yield by, None if completed.rc == 0 else str(completed)
+
+
+def _see_lacking(completed: Completed) -> None:
+    """See that it is the kernel, or the tool, that lacks something: want of memory, say, is no reason for another backend.
+
+    Raises:
+        ReadError: it may work the next time.
+
+    Source: nft 1.0.6, sh of Debian 12.
+    """
+    if not any(each in completed.stderr for each in _LACKING):
+        raise ReadError(str(completed))
 
 
 def read_variant(runner: Runner) -> Variant | None:
