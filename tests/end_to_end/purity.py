@@ -4,6 +4,7 @@ Everything is an offence that is not known to be none. Allowed is, to the letter
 - writing into pipes (its own output, and between the commands that it starts), /dev/null and memory of its own;
 - xl's lock files, which it makes, locks and takes away while it lists domains;
 - asking: netlink GET and DUMP, nftables' check without a commit, xenstore's reading messages;
+- making a network namespace of its own, and in there whatever is said to the kernel of its network: it is gone with the command;
 - on the simulated dom0, opening and locking the simulated hypervisor's memory. Writing it is a hypercall that changes.
 """
 
@@ -93,6 +94,8 @@ def _protocols(calls: Iterable[Call]) -> Mapping[str, str]:
 def _judged(call: Call, peer: str) -> Iterable[str]:
     if call.name in {"socket", "connect"}:
         return ()  # what is said to whom is judged where it is said
+    if call.apart and (call.name == "setsockopt" or call.descriptor.startswith("NETLINK:")):
+        return ()  # of a network that nobody else is in
     if call.name in WRITES:
         return _written(call, peer)
     rule = RULES.get(call.name)
@@ -122,6 +125,7 @@ RULES: Mapping[str, Callable[[Call], object]] = {
     "flock": lambda call: XL_LOCK.fullmatch(call.descriptor) or call.descriptor == str(STATE),
     "ioctl": lambda call: QUESTIONS.search(call.text),
     "setsockopt": lambda call: OWN_SOCKET.search(call.text),
+    "unshare": lambda call: "unshare(CLONE_NEWNET)" in call.text,
     "bind": lambda call: "sa_family=AF_NETLINK" in call.text,
 }
 

@@ -13,16 +13,18 @@ from pathlib import Path
 
 # These change nothing but the calling process itself, and are not even stopped at. All others are traced, the unknown too.
 HARMLESS = """
-access alarm arch_prctl brk capget capset chdir clock_getres clock_gettime clock_nanosleep clone clone3 close close_range
+access alarm arch_prctl brk capget capset chdir clock_getres clock_gettime clock_nanosleep close close_range
 dup dup2 dup3 epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd2 exit exit_group faccessat faccessat2 fadvise64 fchdir
-fcntl fork fstat fstatfs futex get_robust_list getcwd getdents64 getegid geteuid getgid getgroups getpeername getpgrp getpid
+fcntl fstat fstatfs futex get_robust_list getcwd getdents64 getegid geteuid getgid getgroups getpeername getpgrp getpid
 getppid getrandom getresgid getresuid getrlimit getrusage getsid getsockname getsockopt gettid gettimeofday getuid getxattr
 listen lgetxattr lseek lstat madvise membarrier memfd_create mmap mprotect mremap munmap nanosleep newfstatat pidfd_open pipe pipe2 poll ppoll prctl
 pread64 preadv prlimit64 pselect6 read readlink readlinkat readv recvfrom recvmmsg recvmsg restart_syscall rseq
 rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_yield select
 set_robust_list set_tid_address setgid setgroups setitimer setpgid setregid setresgid setresuid setreuid setrlimit setsid
-setuid shutdown sigaltstack socketpair stat statfs statx sysinfo time times umask uname vfork wait4 waitid
+setuid shutdown sigaltstack socketpair stat statfs statx sysinfo time times umask uname wait4 waitid
 """.split()  # noqa: SIM905  # a table, not a hundred quotes
+# These say who started whom.
+STARTS = {"clone", "clone3", "fork", "vfork"}
 TRACE_S = 120.0
 _CALL = re.compile(r"(?P<name>\w+)\((?P<arguments>.*?)(?:\) += (?P<result>.*))?")
 _FIRST = re.compile(r"-?\d+<(?P<leads_to>(?:[^<>]|<[^<>]*>)*)>")
@@ -32,7 +34,10 @@ _DUMP = re.compile(r" \| [0-9a-f]+  (?P<bytes>.{49})")
 
 @dataclass(slots=True)
 class Call:
-    """One system call. `descriptor` is what its first argument leads to, `data` the bytes that it handed over."""
+    """One system call. `descriptor` is what its first argument leads to, `data` the bytes that it handed over.
+
+    `apart`: of a process in a network namespace that was made for it, so that nothing it says to the kernel is about the host's.
+    """
 
     program: str
     name: str
@@ -40,6 +45,7 @@ class Call:
     descriptor: str
     result: str
     data: bytearray = field(default_factory=bytearray)
+    apart: bool = False
 
     @property
     def path(self) -> str:
@@ -81,8 +87,26 @@ def traced(argv: Sequence[str], folder: Path, environment: Mapping[str, str] | N
     )
     files = sorted(folder.glob("trace.*"), key=lambda path: int(path.suffix[1:]))
     assert files, done.stderr
-    calls = [call for path in files for call in parsed(path.read_text("utf-8", "replace"))]
-    return Traced(done.returncode, done.stdout, done.stderr, calls)
+    processes = {int(path.suffix[1:]): [*parsed(path.read_text("utf-8", "replace"))] for path in files}
+    return Traced(done.returncode, done.stdout, done.stderr, [*_told_apart(processes)])
+
+
+def _told_apart(processes: Mapping[int, Sequence[Call]]) -> Iterator[Call]:
+    """All calls but those that start processes, each with whether it was made apart. A process starts where its parent is by then."""
+    started: dict[int, bool] = {}
+    waiting = dict(processes)
+    while waiting:
+        # Numbers may come round: who is started stands in the trace of who starts it, which is looked at before.
+        pid = next((each for each in waiting if each in started), min(waiting))
+        apart = started.get(pid, False)
+        for call in waiting.pop(pid):
+            if call.name in STARTS:
+                if call.result.isdecimal():
+                    started[int(call.result)] = apart
+                continue
+            call.apart = apart
+            yield call
+            apart = apart or (call.name == "unshare" and "CLONE_NEWNET" in call.text and call.result == "0")
 
 
 def parsed(text: str) -> Iterator[Call]:

@@ -71,9 +71,9 @@ def test_guests_are_bound_by_iptables_and_nothing_is_left_to_do(settled: Provide
     assert settled.domgit("plan").last.startswith("No changes.")
     assert settled.domgit("status").code == 0
     found = settled.domgit("violations", "--json").json["violations"]
-    assert [(each["vif"], [*each["reasons"]]) for each in found] == [
-        ("vm01", ["arp"])
-    ]  # it asked for the gateway
+    assert [each["vif"] for each in found] == ["vm01"]
+    # Whether it knew where the gateway is, or asked.
+    assert {each["reason"] for each in found[0]["reasons"]} <= {"arp", "v4"}
     opened = settled.domgit("bypass", "vm01", "--for", "1h", "--reason", "a test")
     assert opened.code == 1
     assert "cannot open a vif for a time (expected `guard: audit` on that vif" in opened.err
@@ -88,9 +88,9 @@ def test_a_guest_that_reboots_comes_back_bound_under_its_new_domid(settled: Prov
     assert booted("vm02").ping(GATEWAY)
     unnamed = f"vif{domids()['vm02']}.1"
     assert f"-i {unnamed} -j domgit/{unnamed}" in rules()
-    assert f"vif{before}.1" not in rules()
     assert not forges("vm02", "172.16.39.101")
     assert settled.apply().code == 0
+    assert f"vif{before}.1" not in rules()
     assert settled.domgit("plan").last.startswith("No changes.")
 
 

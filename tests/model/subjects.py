@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from reconciler.config import Paths
 from reconciler.diff_guard import specified_guard
 from reconciler.guard.binding import Guard
+from reconciler.guard_kept import made_from
 from schemas.fleet import view
 from state.desired import Desired, DomU
-from state.nft import LoadedTable, read_table
+from state.nft import LoadedTable, read_listing, read_table
 from state.observed import Domain
 from state.resolve import resolve
 from tests.model.places import Place, domain_of
@@ -48,8 +50,15 @@ def run(place: Place, *argv: str, stdin: str = "") -> int:
 
 
 def load(place: Place, script: str) -> None:
+    """Load a guard, and keep it as a pass does: the hotplug script holds each vif of the two domUs against that."""
     done = place.runner.run(("nft", "-f", "-"), stdin=script)
     assert done.rc == 0, done.stderr
+    owners = {
+        f'"{vif.name}" {domu.uuid}.{vif.index} {vif.bridge}' for domu in desired().domus for vif in domu.vifs
+    }
+    if read_table(place.runner) is not None:
+        kept = made_from(read_listing(place.runner), "boot", owners)
+        place.write(str(Paths().guard / "boot.nft"), kept.text())
 
 
 def table(place: Place) -> LoadedTable:
