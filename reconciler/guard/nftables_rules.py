@@ -92,13 +92,17 @@ goto refused_arp
 # in 65,536 (Linux 6.18). Its offset is read without a name: by name, nft would ask for the protocol a second time.
 # TCP, and UDP that has nothing to do with DHCP, are through by one or two comparisons: of protocol and offset at once, since the
 # four bytes from the offset on end with the protocol.
+# The kernel reads no protocol and no ports behind a header with another version in it, or with lengths that cannot be: none of the
+# rules that ask for them is met then. Programs that take frames as they come are less strict: a DHCP client of ISC's takes an answer
+# of "version 5". So what has no protocol passes nowhere; every protocol is in 0-255.
 _BOUND_V4 = """
 @nh,48,32 & 0x1fff00ff == 0x6 accept
 @nh,48,32 & 0x1fff00ff == 0x11 th dport != 67-68 accept
 @nh,48,16 & 0x1fff != 0x0 accept
 udp dport 67-68 goto dhcp
 meta l4proto { icmp, igmp, pim } jump control_v4
-accept
+meta l4proto 0-255 accept
+goto refused_v4
 """
 _KNOWN_V4 = """
 iifname . ether saddr . ip saddr @own_v4 goto bound_v4
@@ -107,7 +111,9 @@ _FROM_V4 = """
 @nh,48,16 & 0x1fff != 0x0 goto source_v4
 udp dport 67-68 goto dhcp
 meta l4proto { icmp, igmp, pim } jump control_v4
-goto source_v4
+meta l4proto 0-255 goto source_v4
+iifname . ether saddr != @own_mac goto refused_mac
+goto refused_v4
 """
 _SOURCE_V4 = """
 iifname . ether saddr . ip saddr @own_v4 accept

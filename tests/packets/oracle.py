@@ -142,9 +142,12 @@ class Oracle:
         sane = (
             len(packet) >= _IPV4 and packet[0] >> 4 == 4 and words >= 5 and words * 4 <= length <= len(packet)
         )
+        flags = int.from_bytes(packet[6:8], "big")
+        if not sane and packet[9] == _UDP and not flags & 0x1FFF:
+            # No kernel takes it. A DHCP client of ISC's takes frames as they come, and asks less of a header.
+            return _drop("ports behind an IPv4 header that is none")
         if not sane or _sum(packet[: words * 4]) != 0xFFFF:
             return _free("an IPv4 header that no receiver takes")
-        flags = int.from_bytes(packet[6:8], "big")
         upper = _Upper(packet[9], packet[words * 4 : length], flags & 0x1FFF, bool(flags & 0x2000))
         return self._dhcp_from_nobody(upper, to) if unspecified else self._ipv4_upper(upper)
 
