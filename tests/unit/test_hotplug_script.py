@@ -162,8 +162,25 @@ def test_what_is_not_what_was_planned_is_waited_for_while_the_guard_is_being_cha
     (tmp_path / "changing").touch() if changing else None
     text = "KEPT=kept; CHANGING=changing; ask vm01; as_planned vm01 vif7.0 vm01 xenbr0 && echo yes || echo no"
 
-    assert shell(tmp_path, text, EMPTY, CLOSED, LISTED).stdout == f"{said}\n"
+    assert shell(tmp_path, text, EMPTY, EMPTY, LISTED).stdout == f"{said}\n"
     assert shell(tmp_path, text, LISTED).stdout == "yes\n"
+
+
+@pytest.mark.parametrize("asked_before", [True, False], ids=["before it", "behind it"])
+def test_a_change_of_the_guard_that_ends_between_two_readings_blocks_nobody(
+    tmp_path: Path, asked_before: bool
+) -> None:
+    """The kernel's answer is from before a change and the file from behind it, or the file changes while it is read."""
+    owner = '"vm01" e608ed38-c1b9-532e-a769-0156b41e19e1.0 xenbr0'
+    (tmp_path / "kept").write_text(made_from(LISTING, "boot", {owner}).text())
+    (tmp_path / "old").write_text(made_from(LISTING.replace(".102", ".103"), "boot", {owner}).text())
+    (tmp_path / "older").write_text(LISTING.replace(".102", ".103"))
+    # The first line of the one file and the rest of the other.
+    torn = 'sha256sum() { [ -e old ] && { rm old; echo "0 -"; } || command sha256sum; }'
+    text = "KEPT=kept; CHANGING=changing; ask vm01; as_planned vm01 vif7.0 vm01 xenbr0 && echo yes || echo no"
+
+    answers = ("ok older", LISTED) if asked_before else (LISTED, LISTED)
+    assert shell(tmp_path, text if asked_before else f"{torn}; {text}", *answers).stdout == "yes\n"
 
 
 def test_what_a_port_is_given_reads_the_same_from_the_kernel_and_from_what_was_kept(tmp_path: Path) -> None:
