@@ -77,7 +77,8 @@ def close_vif(dom0: Dom0, vif: str, by: str) -> None:
         ApplyError: nft refused it, or it is still there when it is read back.
         OSError: it could not be written down; nothing was changed.
     """
-    keys = [key for key in bypassed(_drops(dom0).table) if key[0] in {vif, f"{vif}-emu"}]
+    there = [*bypassed(_drops(dom0).table)]
+    keys = _ports_of(vif, there)
     if not keys:
         raise BypassError(f"{vif!r} is not bypassed")
     _noted(dom0, "end", vif, {"by": by})
@@ -111,10 +112,20 @@ def _drops(dom0: Dom0) -> Drops:
 def _keys(drops: Drops, vif: str) -> list[tuple[str, str]]:
     """The ports of a vif with their MACs: names out of the kernel, never what was typed."""
     held = bound(drops.table)
-    keys = [(port, each.mac) for port, each in held.items() if port in {vif, f"{vif}-emu"}]
+    keys = _ports_of(vif, [(port, each.mac) for port, each in held.items()])
     if vif not in held or not keys:
         raise BypassError(f"no vif {vif!r} (have {_named(held)})")
     return keys
+
+
+def _ports_of(vif: str, keys: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The (port, MAC) of a vif, and of its emulated twin: that one has the same MAC, and a vif of another domU may have such a name."""
+    by_port = dict(keys)
+    return [
+        (port, mac)
+        for port, mac in by_port.items()
+        if port in {vif, f"{vif}-emu"} and mac == by_port.get(vif)
+    ]
 
 
 def _named(held: Iterable[str]) -> str:

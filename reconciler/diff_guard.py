@@ -61,7 +61,7 @@ def make_guard(situation: Situation, domus: Iterable[DomU], held: Held) -> Guard
     )
     closed: tuple[str, ...] = ()
     if host.unknown_vifs == "drop":
-        unknown = unknown_vifs(host, observed, bindings)
+        unknown = unknown_vifs(host, observed, bindings.values())
         closed = tuple(port for port in unknown if port in vif_ports(observed) and is_interface_name(port))
     return Guard(
         bridges=bridges,
@@ -149,13 +149,16 @@ def _binding(domu: DomU, vif: Vif, interface: str, mac: str) -> Binding:
     )
 
 
-def unknown_vifs(host: Host, observed: Observed, bindings: Iterable[str]) -> tuple[str, ...]:
+def unknown_vifs(host: Host, observed: Observed, bindings: Iterable[Binding]) -> tuple[str, ...]:
     """The ports of managed bridges that are neither uplinks nor bound, sorted.
 
     A domain that is being torn down sends nothing any more, and its ports are about to go.
     """
-    known = {*bindings, *(vif.interface for each in observed.domains if each.dying for vif in each.vifs)}
+    known = {vif.interface for each in observed.domains if each.dying for vif in each.vifs}
     known |= {f"{name}-emu" for name in known}
+    for binding in bindings:
+        # What is called like a twin of a vif that has none is somebody else's.
+        known |= {binding.interface, f"{binding.interface}-emu"} if binding.emulated else {binding.interface}
     found = []
     for bridge, uplinks in host.bridges:
         found += [port for port in ports_of(observed, bridge) if port not in known and port not in uplinks]
@@ -174,7 +177,7 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
         )
         return
     guard = make_guard(situation, (*scope.wanted, *scope.retained), held)
-    unknown = unknown_vifs(host, observed, [binding.interface for binding in guard.bindings])
+    unknown = unknown_vifs(host, observed, guard.bindings)
     strangers = [port for port in unknown if port not in vif_ports(observed)]
     for port in unknown:
         if port not in strangers:

@@ -23,7 +23,7 @@ from tests.packets import frames as f
 from tests.packets.cases import FORGED as FORGERIES
 from tests.packets.cases import LEGAL, udp4
 from tests.packets.lab import Lab
-from tests.packets.parties import B_BINDING, GATEWAY, GUARD, UPLINK, A, B, binding, guard
+from tests.packets.parties import A_BINDING, B_BINDING, GATEWAY, GUARD, UPLINK, A, B, Party, binding, guard
 from tests.packets.test_frames import complaint
 
 pytestmark = pytest.mark.netns
@@ -74,6 +74,29 @@ def test_a_bypassed_vif_may_send_with_any_address_but_no_other_mac_and_nobody_el
         "type": "bypass", "what": "open", "vif": A.port, "until": until, "reason": "ticket 4711", "by": "noc@dom0-a",
     }  # fmt: skip
     assert (closed["what"], closed["vif"], closed["by"]) == ("end", A.port, "noc@dom0-a")
+
+
+def test_a_vif_of_another_domu_that_is_called_like_the_twin_stays_closed_and_stays_open(
+    lab: Lab, features: Features, host: Dom0
+) -> None:
+    named_alike = Party(f"{A.port}-emu", "00:00:5e:00:53:0d", "192.0.2.41", "2001:db8::41")
+    lab.plug(named_alike.port, named_alike.mac)
+    try:
+        lab.load(nftables.full(guard(A_BINDING, B_BINDING, binding(named_alike)), features))
+        forged = f.ethernet(GATEWAY.mac, named_alike.mac, f.IPV4, FORGED[14:])
+
+        open_vif(host, wish())
+
+        assert lab.send(FORGED).where
+        assert lab.send(forged, named_alike).nothing
+
+        open_vif(host, wish(named_alike.port))
+        close_vif(host, A.port, "noc@dom0-a")
+
+        assert lab.send(FORGED).nothing
+        assert lab.send(forged, named_alike).where
+    finally:
+        lab.unplug(named_alike.port)
 
 
 def test_the_kernel_closes_a_bypassed_vif_when_its_time_is_over(

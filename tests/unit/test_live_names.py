@@ -62,3 +62,16 @@ def test_a_vif_of_ours_on_such_a_port_is_replugged_and_never_bound_by_that_name(
 
     assert change(plan, "domu.vm01.vif.0").due
     assert 'a"b' not in said(plan)
+
+
+def test_a_port_that_is_called_like_the_twin_of_a_vif_without_one_is_closed_by_its_name() -> None:
+    found = situation({"git": DROP, "live": {"strangers": {"foreign": {"port": "vm01-emu"}}}})
+
+    plan = make_plan(
+        replace(found, observed=replace(found.observed, features=Features(ibrname=False))), BY_HAND
+    )
+
+    assert '"vm01-emu" : goto refused_unknown' in said(plan)
+    assert [note.message for note in plan.notes if note.address == "port.vm01-emu"] == [
+        "belongs to no specification: dropped (unknownVifs: drop)"
+    ]
