@@ -19,7 +19,7 @@ def metrics_text(drops: Drops | None, owners: Mapping[str, Owner], *, taken_s: f
     held = {} if drops is None else bound(drops.table)
     samples: dict[str, list[tuple[Labels, int]]] = {"packets": [], "bytes": []}
     for port, reasons in sorted(({} if drops is None else drops.counts).items()):
-        owner = owners.get(port.removesuffix("-emu"))
+        owner = owners.get(port, owners.get(port.removesuffix("-emu")))
         for reason, count in sorted(reasons.items()):
             labels = {
                 "vif": port,

@@ -78,7 +78,8 @@ def violation_facts(
     found = []
     for port, reasons in counted.items():
         rates = _rates(port, reasons, now, before)
-        owner, binding = owners.get(port.removesuffix("-emu")), held.get(port)
+        owner = owners.get(port, owners.get(port.removesuffix("-emu")))
+        binding = held.get(port)
         found.append(
             {
                 "vif": port,
