@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from reconciler.guard import iptables, nftables
@@ -82,10 +82,16 @@ class Kept:
             nftables.statement(
                 "add",
                 each.name,
-                loaded.elements.get(each.name, frozenset()) - own.get(each.name, frozenset()),
+                _beside(own.get(each.name, frozenset()), loaded.elements.get(each.name, frozenset())),
             )
             for each in SETS
         )
+
+
+def _beside(own: frozenset[str], loaded: frozenset[str]) -> Iterator[str]:
+    """What is loaded beyond our own. A port to which somebody gave another verdict has ours: with both the kernel refuses the whole."""
+    ports = {member.partition(" : ")[0] for member in own}
+    return (member for member in loaded if member.partition(" : ")[0] not in ports)
 
 
 def _elements(script: str) -> Mapping[str, frozenset[str]]:

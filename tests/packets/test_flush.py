@@ -38,6 +38,10 @@ TAKES_IT: dict[str, tuple[tuple[str, ...], str]] = {
     "nft flush table": (("nft", "flush", "table", "bridge", "domgit"), ""),
     "nft flush chain": (("nft", "flush", "chain", "bridge", "domgit", "prerouting"), ""),
     "nft flush set": (("nft", "flush", "map", "bridge", "domgit", "ports"), ""),
+    "another verdict for a port": (
+        ("nft", "-f", "-"),
+        f'delete element bridge domgit ports {{ "{A.port}" }}\nadd element bridge domgit ports {{ "{A.port}" : accept }}\n',
+    ),
 }
 LEAVES_IT: dict[str, tuple[tuple[str, ...], str]] = {
     "iptables -F": (("iptables-nft", "-F"), ""),
