@@ -143,7 +143,8 @@ iifname . @th,288,48 @own_inner_mac return
 goto refused_dhcp
 """
 # Neighbour discovery stands right behind the header: extension headers would shift what exact lengths are about.
-# First what the transport parser cannot look behind: extension headers behind a fragment header or AH.
+# First what the transport parser cannot look behind: extension headers behind a fragment header or AH. Last, what it cannot read at
+# all has no protocol, as in IPv4.
 _FROM_V6 = """
 frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts } goto refused_v6
 meta l4proto 51 @th,0,8 { 0x0, 0x2b, 0x2c, 0x33, 0x3a, 0x3c } goto refused_v6
@@ -154,6 +155,10 @@ ip6 nexthdr != ipv6-icmp icmpv6 type { nd-router-solicit, nd-neighbor-solicit, n
 icmpv6 type nd-router-solicit goto solicit_router
 icmpv6 type nd-neighbor-solicit goto solicit_neighbor
 icmpv6 type nd-neighbor-advert goto advertise
+meta l4proto 0-255 goto source_v6
+goto refused_v6
+"""
+_SOURCE_V6 = """
 iifname . ether saddr . ip6 saddr @own_v6 accept
 iifname . ether saddr . ip6 saddr @own_net6 accept
 ip6 saddr :: ip6 daddr ff02::/16 icmpv6 type { mld-listener-report, mld-listener-done, mld2-listener-report } accept
@@ -220,6 +225,7 @@ _GUEST_CHAINS = (
     ("source_v4", _SOURCE_V4),
     ("dhcp_client", _DHCP_CLIENT),
     ("from_v6", _FROM_V6),
+    ("source_v6", _SOURCE_V6),
     ("advertise", _ADVERTISE),
     ("advertise_target", _ADVERTISE_TARGET),
     ("advertise_option", _ADVERTISE_OPTION),

@@ -1,8 +1,9 @@
-"""IPv4 headers behind which the kernel reads neither protocol nor ports, and a less strict program does."""
+"""IP headers behind which the kernel reads neither protocol nor ports, and a less strict program does."""
 
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv6Address
 
 import pytest
 
@@ -35,6 +36,15 @@ MESSAGES = {
     "redirect": REDIRECT,
 }
 
+MESSAGES6 = {
+    "router advertisement": (f.ICMPV6, bytes((f.RA, 0, 0, 0, 64, 0, 7, 8)) + bytes(8)),
+    "neighbor advertisement for B": (
+        f.ICMPV6,
+        bytes((f.NA, 0, 0, 0, 0x20, 0, 0, 0)) + IPv6Address(B.v6).packed,
+    ),
+    "dhcpv6 advertise": (f.UDP, f.udp(A.v6, B.v6, (547, 546), bytes(20))),
+}
+
 
 def behind(header: str, frame: bytes) -> bytes:
     """The frame with another first byte and length in its IPv4 header, and a checksum that is right for all that."""
@@ -57,6 +67,19 @@ def test_what_the_kernel_cannot_read_is_let_to_nobody(
     bridged_lab.load(nftables.full(GUARD, features))
 
     assert bridged_lab.send(behind(header, MESSAGES[message])).nothing
+
+
+@pytest.mark.parametrize("message", MESSAGES6)
+@pytest.mark.parametrize(("first", "length"), [(0x50, None), (0x40, None), (0x60, 6_000)])
+def test_what_the_kernel_cannot_read_of_ipv6_is_let_to_nobody(
+    bridged_lab: Lab, features: Features, message: str, first: int, length: int | None
+) -> None:
+    bridged_lab.load(nftables.full(GUARD, features))
+    protocol, body = MESSAGES6[message]
+    head = struct.pack("!BxxxHBB", first, len(body) if length is None else length, protocol, 255)
+    packet = head + IPv6Address(A.v6).packed + IPv6Address(B.v6).packed + body
+
+    assert bridged_lab.send(f.ethernet(B.mac, A.mac, f.IPV6, packet)).nothing
 
 
 @pytest.mark.parametrize("header", HEADERS)
