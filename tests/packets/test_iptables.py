@@ -6,10 +6,12 @@ import itertools
 import re
 import threading
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from reconciler import guard as guard_package
 from reconciler.guard import iptables as backend_iptables
 from reconciler.guard.binding import Binding, Guard
 from state.drops import read_drops
@@ -557,3 +559,35 @@ def test_what_is_refused_is_counted_by_port_and_reason_and_a_change_of_others_le
     assert packets == {A.port: {"v4": 3, "mac": 2, "type": 1}, B.port: {"v4": 1}}
     assert drops.prefix == LOG.prefix
     assert after.counts == {A.port: drops.counts[A.port]}
+
+
+# The hotplug script's functions, without what it does when it is called.
+SCRIPT = Path(guard_package.__file__).with_name("vif-domgit").read_text(encoding="utf-8")
+FUNCTIONS = "".join(
+    match[0] for match in re.finditer(r"^(?:rules_of|saved|unbind_rules)\(\).*?^\}\n", SCRIPT, re.M | re.S)
+)
+
+
+def test_the_script_neither_counts_nor_takes_away_rules_of_others_that_name_a_port(
+    lab: Lab, iptables: Iptables
+) -> None:
+    def script(command: str) -> str:
+        return lab.dom0.must("sh", "-c", f"variant={iptables.variant}\n{FUNCTIONS}{command}")
+
+    iptables.load(lab, GUARD)
+    ours = script(f"saved | rules_of {A.port}")
+    smtp = ("-p", "tcp", "--dport", "25", "-j", "DROP")
+    lab.dom0.must("ebtables-nft", "-A", "FORWARD", "-i", A.port, "-p", "ARP", "-j", "DROP")
+    for tool in ("iptables", "ip6tables"):
+        lab.dom0.must(
+            *(f"{tool}-{iptables.variant}", "-t", "raw", "-A", "PREROUTING"),
+            *("-m", "physdev", "--physdev-in", A.port, *smtp),
+        )
+    theirs = [line for line in saved(lab, iptables).splitlines() if line.endswith("-j DROP") and A.port in line]
+
+    assert script(f"saved | rules_of {A.port}") == ours
+    script(f"unbind_rules {A.port} || true")
+
+    left = [line for line in saved(lab, iptables).splitlines() if A.port in line]
+    assert len(theirs) == 3
+    assert left == theirs
