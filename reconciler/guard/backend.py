@@ -60,24 +60,26 @@ def move(
 ) -> Move:
     """What brings a kernel to this guard: loaded with the one backend, and nothing left of the other.
 
-    That one goes last. While both are there each of them drops what it would drop alone.
+    That one goes last. While both are there each of them drops what it would drop alone. Two variants of iptables have one
+    ebtables and the same sets: of the one that goes, what the other one has as well is left.
     """
     own = next((each for each in loaded if each.by == by), None)
     others = [each for each in loaded if each.by != by]
-    first = _move(by, own, guard, features)
-    gone = [step for each in others for step in _removal(each)]
+    beside = by in _VARIANTS and any(each.by in _VARIANTS for each in others)
+    first = _move(by, own, guard, features, beside=beside)
+    gone = [step for each in others for step in _removal(each, beside=beside)]
     back = [step for each in others for step in _reload(each, guard, features)]
     what: What = "rules" if others else first.what
     return Move((*first.steps, *calls.on, *gone), (*back, *calls.off, *first.undo), what)
 
 
-def _move(by: Loader, own: LoadedTable | None, guard: Guard, features: Features) -> Move:
+def _move(by: Loader, own: LoadedTable | None, guard: Guard, features: Features, *, beside: bool) -> Move:
     variant = _VARIANTS.get(by)
     if variant is None:
         return nftables.move(own, guard, features)
     steps, what = iptables.transition(own, guard, variant=variant, ibrname=features.ibrname)
-    undo = iptables.undo(own, guard, variant=variant, ibrname=features.ibrname) if steps else ()
-    return Move(steps, undo, what or "elements")
+    back = iptables.undo(own, guard, variant=variant, ibrname=features.ibrname, beside=beside)
+    return Move(steps, back if steps else (), what or "elements")
 
 
 def _full(by: Loader, guard: Guard, features: Features) -> tuple[Step, ...]:
@@ -87,11 +89,11 @@ def _full(by: Loader, guard: Guard, features: Features) -> tuple[Step, ...]:
     return iptables.full(guard, variant=variant, ibrname=features.ibrname)
 
 
-def _removal(loaded: LoadedTable) -> tuple[Step, ...]:
+def _removal(loaded: LoadedTable, *, beside: bool) -> tuple[Step, ...]:
     variant = _VARIANTS.get(loaded.by)
     if variant is None:
         return (Step(nftables.LOAD, nftables.UNLOADED),)
-    return iptables.remove(loaded, variant=variant)
+    return iptables.remove(loaded, variant=variant, beside=beside)
 
 
 def _reload(loaded: LoadedTable, guard: Guard, features: Features) -> tuple[Step, ...]:

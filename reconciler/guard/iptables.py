@@ -116,16 +116,21 @@ def transition(
 
 
 def undo(
-    loaded: LoadedTable | None, guard: Guard, *, variant: Variant = "nft", ibrname: bool = False
+    loaded: LoadedTable | None,
+    guard: Guard,
+    *,
+    variant: Variant = "nft",
+    ibrname: bool = False,
+    beside: bool = False,
 ) -> tuple[Step, ...]:
     """Commands that take a transition back; harmless where it was not made, or half of it.
 
-    A jump that was put right stays so.
+    A jump that was put right stays so. `beside`: see remove.
     """
     settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
     wanted = layout(after, settings)
     if loaded is None:
-        return _removal(wanted, variant)
+        return _removal(wanted, variant, beside=beside)
     there = loaded_layout(loaded)
     before = loaded_ports(loaded, late_ports(there))
     jumps = {name: wanted[name] for name in (f"{place} {builtin}" for place, builtin in BUILTIN.items())}
@@ -133,9 +138,12 @@ def undo(
     return _between((wanted, {**there, **jumps}), {**there, **jumps}, meanwhile, variant)
 
 
-def remove(loaded: LoadedTable | None, *, variant: Variant = "nft") -> tuple[Step, ...]:
-    """Commands that leave nothing of ours, and everything of others as it is."""
-    return () if loaded is None else _removal(loaded_layout(loaded), variant)
+def remove(loaded: LoadedTable | None, *, variant: Variant = "nft", beside: bool = False) -> tuple[Step, ...]:
+    """Commands that leave nothing of ours, and everything of others as it is.
+
+    `beside`: the other variant of iptables has the guard as well, and what both share is left: ebtables and the sets.
+    """
+    return () if loaded is None else _removal(loaded_layout(loaded), variant, beside=beside)
 
 
 def reload(loaded: LoadedTable, *, variant: Variant = "nft", named_alone: bool = False) -> tuple[Step, ...]:
@@ -238,10 +246,11 @@ def _changed(place: str, states: tuple[Layout, ...], wanted: Layout, variant: Va
         yield Step(_restore(place, variant), _commit(place, lines))
 
 
-def _removal(there: Layout, variant: Variant) -> tuple[Step, ...]:
+def _removal(there: Layout, variant: Variant, *, beside: bool = False) -> tuple[Step, ...]:
     """Everything of a layout gone, the ways to it first."""
     steps = list[Step]()
-    for place, builtin in BUILTIN.items():
+    for place in _IPTABLES if beside else tuple(BUILTIN):
+        builtin = BUILTIN[place]
         argv, chains = _restore(place, variant), _of(there, place)
         own = {name: () for name in chains if name != builtin}
         found = [_rule_of(line) for line in chains.get(builtin, ())]
@@ -252,7 +261,7 @@ def _removal(there: Layout, variant: Variant) -> tuple[Step, ...]:
         if own:
             lines = (*_declared(place, own), *(f"-X {name}" for name in sorted(own)))
             steps.append(Step(argv, _commit(place, lines)))
-    sets = sorted(name.removeprefix("ipset ") for name in there if name.startswith("ipset "))
+    sets = sorted(name.removeprefix("ipset ") for name in there if name.startswith("ipset ") and not beside)
     return (*steps, *(Step(("ipset", "destroy", name), "", optional=True) for name in sets))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -13,12 +14,16 @@ import pytest
 
 from reconciler import guard as guard_package
 from reconciler.guard import iptables as backend_iptables
+from reconciler.guard.backend import move
 from reconciler.guard.binding import Binding, Guard
 from state.drops import read_drops
 from state.files import Files
 from state.foreign import read_foreign
+from state.guard import read_guards
+from state.iptables_guard import Variant
+from state.nft import Features, Loader
 from tests.packets import frames as f
-from tests.packets.backends import Backend, Iptables, Nftables, forget, run
+from tests.packets.backends import IPTABLES, Backend, Iptables, Nftables, forget, run
 from tests.packets.cases import ANY_MAC, CASES, LEGAL, STRANGER, arp, icmp6, udp4, udp6
 from tests.packets.foreign_bench import Inside
 from tests.packets.lab import Lab
@@ -583,7 +588,9 @@ def test_the_script_neither_counts_nor_takes_away_rules_of_others_that_name_a_po
             *(f"{tool}-{iptables.variant}", "-t", "raw", "-A", "PREROUTING"),
             *("-m", "physdev", "--physdev-in", A.port, *smtp),
         )
-    theirs = [line for line in saved(lab, iptables).splitlines() if line.endswith("-j DROP") and A.port in line]
+    theirs = [
+        line for line in saved(lab, iptables).splitlines() if line.endswith("-j DROP") and A.port in line
+    ]
 
     assert script(f"saved | rules_of {A.port}") == ours
     script(f"unbind_rules {A.port} || true")
@@ -591,3 +598,42 @@ def test_the_script_neither_counts_nor_takes_away_rules_of_others_that_name_a_po
     left = [line for line in saved(lab, iptables).splitlines() if A.port in line]
     assert len(theirs) == 3
     assert left == theirs
+
+
+_LOADERS: Mapping[Variant, Loader] = {"nft": "iptables-nft", "legacy": "iptables-legacy"}
+
+
+def forging(lab: Lab) -> list[str]:
+    """What of a forged MAC, a forged ARP sender and a forged address gets anywhere."""
+    forged = {
+        "mac": udp4(A.v4, GATEWAY, hardware=STRANGER),
+        "arp": asked(A, B.v4),
+        "v4": udp4(B.v4, GATEWAY),
+        "v6": udp6(B.v6, GATEWAY),
+    }
+    return [name for name, frame in forged.items() if not lab.send(frame).nothing]
+
+
+def test_a_host_goes_over_to_its_other_variant_and_stays_guarded(lab: Lab, iptables: Iptables) -> None:
+    """Both variants have one ebtables and the same sets."""
+    lab.filter_by_iptables(enabled=True)
+    old = next(each for each in IPTABLES if each != iptables)
+    old.load(lab, GUARD)
+    files: Files = Inside(lab)  # type: ignore[assignment]  # nothing but texts is read of it
+    guards = read_guards(lab.dom0, files)
+    assert [each.by for each in guards] == [old.name]
+    moved = move(_LOADERS[iptables.variant], guards, GUARD, Features(ibrname=False))
+
+    for step in moved.steps:
+        run(lab, [step])
+        assert forging(lab) == [], step.stdin
+
+    assert [each.by for each in read_guards(lab.dom0, files)] == [iptables.name]
+    assert iptables.finished(lab, GUARD)
+    for _ in range(2):
+        for step in moved.undo:
+            run(lab, [step])
+            assert forging(lab) == [], step.stdin
+        assert [each.by for each in read_guards(lab.dom0, files)] == [old.name]
+        assert old.finished(lab, GUARD)
+    assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
