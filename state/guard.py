@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from itertools import takewhile
+from typing import Literal
 
 from state import iptables_guard, nft
 from state.files import Files
@@ -13,6 +14,7 @@ from state.iptables_guard import Variant
 from state.nft import Features, LoadedTable, Loader
 from state.run import Completed, NotInstalledError, ReadError, Runner, read
 
+_Tool = Literal["iptables", "ip6tables"]
 IPTABLES_VERSION = ("iptables", "--version")
 # A network namespace of its own, which is gone with the shell: whatever is loaded there meets no frame.
 SCRATCH = ("unshare", "--net", "sh")
@@ -24,7 +26,11 @@ _LACKING = (
     "syntax error",
     "nft: not found",
 )
-_LEGACY_TABLES = "/proc/net/ip_tables_names"
+_LEGACY_TABLES: Mapping[_Tool, str] = {
+    "iptables": "/proc/net/ip_tables_names",
+    "ip6tables": "/proc/net/ip6_tables_names",
+}
+_MARK = ":domgit"
 _BY: Mapping[Variant, Loader] = {"nft": "iptables-nft", "legacy": "iptables-legacy"}
 
 
@@ -35,28 +41,38 @@ def read_guards(runner: Runner, files: Files) -> tuple[LoadedTable, ...]:
         ReadError: a tool failed, or what it lists is not whole.
     """
     table = nft.read_table(runner)
-    found = (table, _read_iptables(runner, files))
+    found = (table, *_read_iptables(runner, files))
     return tuple(each for each in found if each is not None)
 
 
-def _read_iptables(runner: Runner, files: Files) -> LoadedTable | None:
-    # Ours is never without its half in ebtables, and to list what is not there would have the kernel make it.
-    if ("bridge", "nat") not in parse_tables(read(runner, nft.LIST_TABLES)):
-        return None
-    if ":domgit" not in read(runner, iptables_guard.EBTABLES_SAVE):
-        return None
-    variant = _variant_loaded(runner, files)
-    loaded = iptables_guard.read_loaded(runner, variant)
-    return None if loaded is None else replace(loaded, by=_BY[variant])
+def _read_iptables(runner: Runner, files: Files) -> Iterator[LoadedTable]:
+    """Ours in either kind of iptables: the kernel goes through both, and each tool shows its own.
+
+    Also where somebody has deleted its half in ebtables: the other goes on dropping what it does not know.
+    """
+    tables = parse_tables(read(runner, nft.LIST_TABLES))
+    variants = [variant for variant in _BY if _has_chains(runner, files, tables, variant)]
+    # To list what is not there would have the kernel make it.
+    if not variants and ("bridge", "nat") in tables and _MARK in read(runner, iptables_guard.EBTABLES_SAVE):
+        variants = ["nft"]
+    for variant in variants:
+        loaded = iptables_guard.read_loaded(runner, variant)
+        if loaded is not None:
+            yield replace(loaded, by=_BY[variant])
 
 
-def _variant_loaded(runner: Runner, files: Files) -> Variant:
-    """Which of the two kinds of iptables has our rules: the kernel goes through both, and each tool shows its own."""
-    if "raw" in (files.read_text(_LEGACY_TABLES) or "").split():
-        saved = read(runner, iptables_guard.iptables_save("iptables", "legacy"))
-        if ":domgit" in saved:
-            return "legacy"
-    return "nft"
+def _has_chains(runner: Runner, files: Files, tables: Collection[tuple[str, str]], variant: Variant) -> bool:
+    """Whether a table `raw` of this kind has chains of ours."""
+    families: Mapping[_Tool, str] = {"iptables": "ip", "ip6tables": "ip6"}
+    for tool, family in families.items():
+        used = (
+            (family, "raw") in tables
+            if variant == "nft"
+            else "raw" in (files.read_text(_LEGACY_TABLES[tool]) or "").split()
+        )
+        if used and _MARK in read(runner, iptables_guard.iptables_save(tool, variant)):
+            return True
+    return False
 
 
 def read_features(runner: Runner, loaded: Collection[Loader], programs: Mapping[Loader, str]) -> Features:

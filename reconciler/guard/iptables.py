@@ -102,7 +102,7 @@ def transition(
     loaded: LoadedTable | None, guard: Guard, *, variant: Variant = "nft", ibrname: bool = False
 ) -> tuple[tuple[Step, ...], Kind]:
     """Commands that bring a host from what is loaded to this guard, and what of it they replace; "" where it is there."""
-    if loaded is None:
+    if loaded is None or _headless(loaded):
         return full(guard, variant=variant, ibrname=ibrname), "table"
     settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
     there, wanted = loaded_layout(loaded), layout(after, settings)
@@ -129,7 +129,7 @@ def undo(
     """
     settings, after = settings_of(guard, ibrname=ibrname), wanted_ports(guard)
     wanted = layout(after, settings)
-    if loaded is None:
+    if loaded is None or _headless(loaded):
         return _removal(wanted, variant, beside=beside)
     there = loaded_layout(loaded)
     before = loaded_ports(loaded, late_ports(there))
@@ -152,7 +152,8 @@ def reload(loaded: LoadedTable, *, variant: Variant = "nft", named_alone: bool =
     `named_alone`: without the ports that are called after a domid, which is somebody else's after a reboot of the host.
     """
     entries = layout(Ports((), (), (), {}), settings_of(Guard((), (), "drop", _ANY_LOG), ibrname=False))
-    there = dict(loaded_layout(loaded))
+    # Of what somebody has deleted there is nothing to load, but a way to it and sets that others ask for.
+    there = {**entries, **loaded_layout(loaded)}
     for place, builtin in BUILTIN.items():
         there[f"{place} {builtin}"] = entries[f"{place} {builtin}"]
     if named_alone:
@@ -162,6 +163,11 @@ def reload(loaded: LoadedTable, *, variant: Variant = "nft", named_alone: bool =
             if not _OF_UNNAMED.search(name)
         }
     return tuple(_whole(there, variant))
+
+
+def _headless(loaded: LoadedTable) -> bool:
+    """Whether nothing is left in ebtables, by which all that is bound is known."""
+    return not any(f"{place} {ENTRY}" in loaded_layout(loaded) for place in _EBTABLES)
 
 
 def binding_steps(binding: Binding, *, variant: Variant = "nft") -> tuple[Step, ...]:

@@ -569,7 +569,10 @@ def test_what_is_refused_is_counted_by_port_and_reason_and_a_change_of_others_le
 # The hotplug script's functions, without what it does when it is called.
 SCRIPT = Path(guard_package.__file__).with_name("vif-domgit").read_text(encoding="utf-8")
 FUNCTIONS = "".join(
-    match[0] for match in re.finditer(r"^(?:rules_of|saved|unbind_rules)\(\).*?^\}\n", SCRIPT, re.M | re.S)
+    match[0]
+    for match in re.finditer(
+        r"^(?:rules_of|saved|unbind_rules)\(\).*?^\}\n", SCRIPT, re.MULTILINE | re.DOTALL
+    )
 )
 
 
@@ -637,3 +640,28 @@ def test_a_host_goes_over_to_its_other_variant_and_stays_guarded(lab: Lab, iptab
         assert [each.by for each in read_guards(lab.dom0, files)] == [old.name]
         assert old.finished(lab, GUARD)
     assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
+
+
+@pytest.mark.parametrize("flushed", ["ebtables", "iptables"])
+def test_what_a_flush_has_left_of_ours_goes_with_the_backend(
+    lab: Lab, iptables: Iptables, flushed: str
+) -> None:
+    """It would go on dropping what it does not know, and nobody would see it."""
+    iptables.load(lab, guard(binding(A), B_BINDING))
+    files: Files = Inside(lab)  # type: ignore[assignment]  # nothing but texts is read of it
+    gone = {
+        "ebtables": [("ebtables-nft", "-t", table) for table in ("nat", "filter")],
+        "iptables": [(f"{tool}-{iptables.variant}", "-t", "raw") for tool in ("iptables", "ip6tables")],
+    }
+    for argv in gone[flushed]:
+        lab.dom0.must(*argv, "-F")
+        lab.dom0.must(*argv, "-X")
+    if flushed == "iptables":
+        lab.dom0.must("ipset", "destroy")
+    wanted = guard(binding(A, "192.0.2.99"), B_BINDING)
+
+    run(lab, move("nftables", read_guards(lab.dom0, files), wanted, Features(ibrname=False)).steps)
+
+    assert [each.by for each in read_guards(lab.dom0, files)] == ["nftables"]
+    assert UPLINK in lab.send(udp4("192.0.2.99", GATEWAY)).where
+    assert "domgit" not in saved(lab, iptables)
