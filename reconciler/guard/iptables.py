@@ -237,19 +237,31 @@ def _changed(place: str, states: tuple[Layout, ...], wanted: Layout, variant: Va
         if name != builtin and not all(_equal(now.get(name), rules) for now in every)
     }
     gone = {name: () for now in every for name in now if name not in then and name != builtin}
+    # The hotplug script may bind one more meanwhile: nothing goes from there but what was read.
+    bound = _fewer(every[0].get(LATE), then[LATE]) if len(every) == 1 and LATE in written else None
+    if bound is not None:
+        del written[LATE]
     jump = list[str]()
     if every[0].get(builtin, ()) != then[builtin]:
         # Those behind rules of others go, by what they say; the one that is left is the first of all.
         jump = [f"-D {builtin} {_rule_of(line)}" for line in every[0].get(builtin, ())]
         jump += [f"-I {builtin} 1 {line}" for line in then[builtin]]
-    if written or gone or jump:
+    if written or gone or jump or bound:
         lines = (
             *_declared(place, {**written, **gone}),
             *_ruled(written),
+            *(f"-D {LATE} {rule}" for rule in bound or ()),
             *jump,
             *(f"-X {name}" for name in sorted(gone)),
         )
         yield Step(_restore(place, variant), _commit(place, lines))
+
+
+def _fewer(now: tuple[str, ...] | None, then: tuple[str, ...]) -> tuple[str, ...] | None:
+    """The rules that are too many; None where others are missing, or in another order."""
+    if now is None or tuple(rule for rule in now if rule in then) != then:
+        return None
+    return tuple(rule for rule in now if rule not in then)
 
 
 def _removal(there: Layout, variant: Variant, *, beside: bool = False) -> tuple[Step, ...]:

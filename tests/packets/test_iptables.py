@@ -665,3 +665,23 @@ def test_what_a_flush_has_left_of_ours_goes_with_the_backend(
     assert [each.by for each in read_guards(lab.dom0, files)] == ["nftables"]
     assert UPLINK in lab.send(udp4("192.0.2.99", GATEWAY)).where
     assert "domgit" not in saved(lab, iptables)
+
+
+@pytest.mark.parametrize("made", range(8))
+def test_what_the_script_binds_in_the_middle_of_a_change_stays_bound(
+    lab: Lab, iptables: Iptables, made: int
+) -> None:
+    first, template = (
+        replace(binding(party), interface=party.port)
+        for party in (Party("vif7.0", "00:00:5e:00:53:77", "192.0.2.77", "2001:db8::77"), A)
+    )
+    iptables.load(lab, guard(B_BINDING))
+    run(lab, backend_iptables.binding_steps(first, variant=iptables.variant))
+    steps = iptables.steps(lab, guard(binding(B, B_NET4), first))
+
+    run(lab, steps[:made])
+    run(lab, backend_iptables.binding_steps(template, variant=iptables.variant))
+    run(lab, steps[made:])
+
+    assert forging(lab) == []
+    assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
