@@ -151,6 +151,15 @@ def _arp(grant: Grant) -> Iterator[str]:
         yield line("Request", f"--arp-ip-src 0.0.0.0 --arp-ip-dst {_written(each)}")
 
 
+def _from_uplinks(ports: Ports, macs: tuple[str, ...]) -> Iterator[str]:
+    """The rules that let uplinks pass; what dom0 gets by them, or routes, is noted: a guest's address may be behind it."""
+    for uplink in ports.uplinks:
+        for mac in macs:
+            for kind in ("IPv4", "IPv6"):
+                yield f"-p {kind} -d {mac} -i {uplink} -j mark --mark-or {FOR_DOM0:#x} --mark-target RETURN"
+        yield f"-i {uplink} -j RETURN"
+
+
 def _for_dom0(settings: Settings) -> tuple[str, ...]:
     """The rules that note what is for dom0: iptables cannot see a frame's destination."""
     note = f"-j mark --mark-or {FOR_DOM0:#x} --mark-target CONTINUE"
@@ -172,7 +181,7 @@ def _entry(ports: Ports, settings: Settings, leaf: Callable[[str], str], noted: 
         unknown = (late_rule("vif+", UNKNOWN),)
     return {
         ENTRY: (
-            *(f"-i {uplink} -j RETURN" for uplink in ports.uplinks),
+            *_from_uplinks(ports, settings.macs if noted else ()),
             f"{_CLEAN} CONTINUE",
             *first,
             f"-j {LATE}",

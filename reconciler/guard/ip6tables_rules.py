@@ -20,6 +20,7 @@ _CLEAN = f"-j MARK --set-xmark 0x0/{_MASK:#x}"
 _NOTHING = f"-m mark --mark 0x0/{_MASK:#x}"
 _HEADERS, _KINDS, _ICMP = "domgit.headers", "domgit.kinds", "domgit.icmp"
 _REASONS = ("v6", "nd", "dhcp", "router")
+_TRACKED = ("LOCAL", "MULTICAST")
 
 
 class Kind(IntEnum):
@@ -82,7 +83,7 @@ def raw(ports: Ports, settings: Settings) -> Chains:
             f"-p ipv6-icmp {_NOTHING} -j {_ICMP}",
         ),
         _ICMP: tuple(_messages()),
-        **refusals(settings, _REASONS, (_CLEAN,)),
+        **refusals(settings, _REASONS, _TRACKED, (_CLEAN,)),
     }
     for port, grant in ports.grants.items():
         chains.update(port_chain_of(port, grant))

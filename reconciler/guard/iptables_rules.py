@@ -31,6 +31,8 @@ from reconciler.guard.xtables import (
 BRIDGE, UPLINK, PASS, OWN = "domgit.bridge", "domgit.uplink", "domgit.pass", "domgit.own"
 SET4, SET6 = "domgit4", "domgit6"
 _REASONS = ("v4", "dhcp", "router")
+_TRACKED = ("LOCAL", "BROADCAST", "MULTICAST")
+_KEPT = f"-m mark --mark {FOR_DOM0:#x}/{FOR_DOM0:#x} -g {OWN}"
 _PLAIN, _WARNING = re.compile(r"[A-Za-z0-9_-]*"), 4
 # A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
 # A later fragment has no header behind IPv4's: what stands where one would be is payload, which nft's kind of iptables
@@ -52,7 +54,7 @@ _DISCOVER = "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dpor
 
 def raw(ports: Ports, settings: Settings) -> Chains:
     """The chains of iptables' table `raw`."""
-    chains = {**base(ports, settings, (), SET4), **refusals(settings, _REASONS)}
+    chains = {**base(ports, settings, (), SET4), **refusals(settings, _REASONS, _TRACKED)}
     for port, grant in ports.grants.items():
         chains.update(port_chain_of(port, grant))
     return chains
@@ -115,7 +117,7 @@ def base(ports: Ports, settings: Settings, classes: tuple[str, ...], guests: str
         LATE: (*late, f"-g {UNKNOWN}"),
         RESERVE: (JUMP,),
         OWN: (f"-j MARK --set-xmark 0x0/{FOR_DOM0:#x}",),
-        UPLINK: (f"-m set --match-set {guests} dst -j CT --notrack",) if settings.macs else (),
+        UPLINK: (_KEPT, f"-m set --match-set {guests} dst -j CT --notrack") if settings.macs else (),
     }
 
 
@@ -124,8 +126,12 @@ def late_rule(port: str, chain: str) -> str:
     return f"-m physdev --physdev-in {port} -g {chain}"
 
 
-def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...] = ()) -> Chains:
+def refusals(
+    settings: Settings, reasons: tuple[str, ...], tracked: tuple[str, ...], clean: tuple[str, ...] = ()
+) -> Chains:
     """The chains at which every packet's way ends; `clean`: what is taken off one that passes.
+
+    `tracked`: the kinds of destinations that dom0 is, or is among: its own rules may ask for the state of a broadcast.
 
     What dom0 itself receives or routes stays tracked, for its own rules may ask. What only passes takes no entry, as
     far as it is known what dom0 does not get.
@@ -134,7 +140,7 @@ def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...
     chains: dict[str, tuple[str, ...]] = {
         LOG: (f"-m limit {limit_match(log)} -j LOG{_log_options(log)}",),
         UNKNOWN: (f"-j {LOG}", "-j DROP") if settings.unknown_dropped else (*clean, f"-g {OWN}"),
-        PASS: (*clean, *(_untracked() if settings.macs else ())),
+        PASS: (*clean, *(_untracked(tracked) if settings.macs else ())),
     }
     for reason in reasons:
         chains[refusal(reason, "enforce")] = (f"-j {LOG}", "-j DROP")
@@ -142,9 +148,8 @@ def refusals(settings: Settings, reasons: tuple[str, ...], clean: tuple[str, ...
     return chains
 
 
-def _untracked() -> tuple[str, ...]:
-    own = f"-m mark --mark {FOR_DOM0:#x}/{FOR_DOM0:#x}"
-    return f"{own} -g {OWN}", "-m addrtype --dst-type LOCAL -j RETURN", "-j CT --notrack"
+def _untracked(tracked: tuple[str, ...]) -> tuple[str, ...]:
+    return _KEPT, *(f"-m addrtype --dst-type {kind} -j RETURN" for kind in tracked), "-j CT --notrack"
 
 
 def _log_options(log: LogLimit) -> str:

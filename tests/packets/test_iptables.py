@@ -685,3 +685,31 @@ def test_what_the_script_binds_in_the_middle_of_a_change_stays_bound(
 
     assert forging(lab) == []
     assert UPLINK in lab.send(udp4(A.v4, GATEWAY)).where
+
+
+STATEFUL = "*filter\n:INPUT DROP [0:0]\n-A INPUT -m conntrack --ctstate NEW,ESTABLISHED -j ACCEPT\nCOMMIT\n"
+
+
+def test_rules_of_dom0_that_ask_for_a_state_see_broadcasts_and_what_dom0_routes(
+    lab: Lab, iptables: Iptables
+) -> None:
+    wanted = replace(GUARD, bridges=(replace(GUARD.bridges[0], mac=DOM0.mac),))
+    iptables.load(lab, wanted)
+    assert iptables.finished(lab, wanted)
+    for tool in ("iptables", "ip6tables"):
+        lab.dom0.must(f"{tool}-{iptables.variant}-restore", "--noflush", stdin=STATEFUL)
+    lab.dom0.must("conntrack", "-F")
+    data = f.udp(A.v4, "255.255.255.255", (5000, 5001), b"whoever hears it")
+    broadcast = f.ipv4(A.v4, "255.255.255.255", f.UDP, data)
+    outside = f.ipv4("203.0.113.50", A.v4, f.UDP, f.udp("203.0.113.50", A.v4, (53, 5000), b"answer"))
+
+    lab.send(f.ethernet("ff:ff:ff:ff:ff:ff", A.mac, f.IPV4, broadcast))
+    lab.dom0.sysctl({"ipv4/conf/all/forwarding": 1})
+    try:
+        lab.send(f.ethernet(DOM0.mac, GATEWAY.mac, f.IPV4, outside), GATEWAY)
+    finally:
+        lab.dom0.sysctl({"ipv4/conf/all/forwarding": 0})
+
+    tracked = lab.dom0.must("conntrack", "-L")
+    assert f"src={A.v4} dst=255.255.255.255" in tracked
+    assert f"src=203.0.113.50 dst={A.v4}" in tracked
