@@ -227,7 +227,7 @@ def _between(
 def _changed(place: str, states: tuple[Layout, ...], wanted: Layout, variant: Variant) -> Iterator[Step]:
     """One transaction that makes the chains of a table what they should be, whichever of the states it is in.
 
-    Chains that go are declared before they are deleted, so that it does not matter whether they are there.
+    Chains that go are declared before they are deleted, so that it does not matter whether they are there: see _with_deleted.
     """
     builtin = BUILTIN[place]
     every, then = [_of(state, place) for state in states], _of(wanted, place)
@@ -252,9 +252,22 @@ def _changed(place: str, states: tuple[Layout, ...], wanted: Layout, variant: Va
             *_ruled(written),
             *(f"-D {LATE} {rule}" for rule in bound or ()),
             *jump,
-            *(f"-X {name}" for name in sorted(gone)),
         )
+        yield from _with_deleted(place, variant, lines, gone, certain=len(every) == 1)
+
+
+def _with_deleted(
+    place: str, variant: Variant, lines: tuple[str, ...], gone: Chains, *, certain: bool
+) -> Iterator[Step]:
+    """What is changed of a table, with the chains that go, which have been declared; `certain`: they are there.
+
+    ebtables cannot delete in the same transaction what that has made.
+    """
+    deleted = tuple(f"-X {name}" for name in sorted(gone))
+    if gone and place in _EBTABLES and not certain:
         yield Step(_restore(place, variant), _commit(place, lines))
+        lines = ()
+    yield Step(_restore(place, variant), _commit(place, (*lines, *deleted)))
 
 
 def _fewer(now: tuple[str, ...] | None, then: tuple[str, ...]) -> tuple[str, ...] | None:
@@ -277,8 +290,7 @@ def _removal(there: Layout, variant: Variant, *, beside: bool = False) -> tuple[
             for line in (*found, *(_reserved(line) for line in found))
         ]
         if own:
-            lines = (*_declared(place, own), *(f"-X {name}" for name in sorted(own)))
-            steps.append(Step(argv, _commit(place, lines)))
+            steps += _with_deleted(place, variant, tuple(_declared(place, own)), own, certain=False)
     sets = sorted(name.removeprefix("ipset ") for name in there if name.startswith("ipset ") and not beside)
     return (*steps, *(Step(("ipset", "destroy", name), "", optional=True) for name in sets))
 

@@ -713,3 +713,21 @@ def test_rules_of_dom0_that_ask_for_a_state_see_broadcasts_and_what_dom0_routes(
     tracked = lab.dom0.must("conntrack", "-L")
     assert f"src={A.v4} dst=255.255.255.255" in tracked
     assert f"src=203.0.113.50 dst={A.v4}" in tracked
+
+
+@pytest.mark.parametrize("change", ["one comes", "one goes", "everything comes"])
+def test_a_change_is_taken_back_wherever_it_was_interrupted_chains_that_were_never_made_among_it(
+    lab: Lab, iptables: Iptables, change: str
+) -> None:
+    before, after = CHANGES.get(change, (None, GUARD))
+    if before is not None:
+        iptables.load(lab, before)
+    loaded = iptables.loaded(lab)
+    made = iptables.steps(lab, after)
+    undo = backend_iptables.undo(loaded, after, variant=iptables.variant)
+
+    for count in (0, 1, len(made) // 2, len(made)):
+        run(lab, made[:count])
+        run(lab, undo)
+        run(lab, undo)
+        assert iptables.loaded(lab) == loaded, count
