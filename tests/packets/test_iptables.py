@@ -147,8 +147,21 @@ def test_no_frame_passes_that_the_other_backend_stops(lab: Lab, iptables: Iptabl
 
     assert any(passed)
     assert [
-        frame.hex(" ") for frame, one, other in zip(sent, stopped, passed, strict=True) if other and not one
+        frame.hex(" ")
+        for frame, one, other in zip(sent, stopped, passed, strict=True)
+        if other and not one and not (iptables.variant == "nft" and is_cut_behind_ipv6(frame))
     ] == []
+
+
+def is_cut_behind_ipv6(frame: bytes) -> bool:
+    """Whether an extension header of IPv6 ends behind the packet: listed in docs/guard.md, "What it cannot stop"."""
+    header, at, end = frame[20], 54, 54 + int.from_bytes(frame[18:20], "big")
+    while frame[12:14] == b"\x86\xdd" and header in {0, 43, 44, 60}:
+        if at + 8 > min(end, len(frame)):
+            return True
+        size = 8 if header == 44 else (frame[at + 1] + 1) * 8  # a fragment header has one size
+        header, at = frame[at], at + size
+    return at > min(end, len(frame))
 
 
 def test_a_bridge_hands_over_by_its_own_switch_where_the_hosts_is_off(lab: Lab, iptables: Iptables) -> None:
