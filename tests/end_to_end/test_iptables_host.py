@@ -100,7 +100,7 @@ def test_an_address_changes_live(settled: Provider) -> None:
     assert settled.apply().code == 0
 
     assert not forges("vm01", "172.16.39.102")
-    assert forges("vm01", "172.16.39.150")
+    wait_until(lambda: forges("vm01", "172.16.39.150"), "an answer to the new address")
     assert not booted("vm01").ping(GATEWAY)  # it still has the former one
 
 
