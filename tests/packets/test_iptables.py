@@ -444,14 +444,16 @@ def test_a_port_without_a_name_of_its_own_is_bound_by_the_script_alone_and_sorte
     assert iptables.finished(lab, wanted)
 
 
-@pytest.mark.parametrize("level", ["emerg", "alert", "crit", "err", "warn", "notice", "info", "debug"])
+LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
+
+
 @pytest.mark.parametrize(
-    ("prefix", "count", "per"),
+    ("level", "prefix", "count", "per"),
     [
-        ("Dropped by firewall: ", 15, "minute"),
-        ("", 60, "minute"),
-        ("x" * 60, 7, "hour"),
-        ("a-b_(c)", 24, "hour"),
+        *((level, "Dropped by firewall: ", 15, "minute") for level in LEVELS),
+        ("debug", "", 60, "minute"),
+        ("warn", "x" * 60, 7, "hour"),
+        ("info", "a-b_(c)", 24, "hour"),
     ],
 )
 def test_rules_read_back_as_ours_however_drops_are_logged(
