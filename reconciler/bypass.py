@@ -15,7 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from reconciler.execute import ApplyError
 from reconciler.guard.loaded import bound, bypassed
-from reconciler.guard.nftables import opened_script
+from reconciler.guard.nftables import LOAD, opened_script
 from reconciler.reconcile import Dom0
 from reconciler.violations import stamp
 from state.drops import Drops, read_drops
@@ -23,7 +23,6 @@ from state.nft import BYPASSED
 from state.observed import READ_AGAIN_AFTER_S, READ_ATTEMPTS
 from state.run import ReadError
 
-LOAD = ("nft", "-f", "-")
 # Whoever needs a vif open for longer wants another binding: that is git's to say.
 LONGEST_S = 24 * 3600
 # As long as fits a line of `history`.

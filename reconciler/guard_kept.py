@@ -17,7 +17,7 @@ from reconciler.guard import iptables, nftables
 from reconciler.guard.nftables_rules import SETS, TABLE
 from reconciler.guard.runnable import runnable
 from state.files import digest
-from state.iptables_guard import Variant
+from state.iptables_guard import VARIANTS
 from state.nft import BYPASSED, LoadedTable, Loader, parse_table, without_elements
 
 # Behind this line stand the ports that are called after a domid: after a reboot of the host that is somebody else's.
@@ -128,9 +128,8 @@ def made_from(listing: str, boot: str, owners: Iterable[str] = ()) -> Kept:
 
 def made_of_commands(loaded: LoadedTable, boot: str, owners: Iterable[str] = ()) -> Kept:
     """The file for a guard that is loaded with iptables; `owners` as Kept.owners gives them."""
-    variant: Variant = "legacy" if loaded.by == "iptables-legacy" else "nft"
     named, every = (
-        runnable(iptables.reload(loaded, variant=variant, named_alone=alone)).removesuffix(_END)
+        runnable(iptables.reload(loaded, variant=VARIANTS[loaded.by], named_alone=alone)).removesuffix(_END)
         for alone in (True, False)
     )
     ports = "".join(f"# port {owner}\n" for owner in sorted(owners))

@@ -10,7 +10,7 @@ from typing import Literal
 from state import iptables_guard, nft
 from state.files import Files
 from state.foreign import parse_tables
-from state.iptables_guard import Variant
+from state.iptables_guard import VARIANTS, Variant
 from state.nft import Features, LoadedTable, Loader
 from state.run import Completed, NotInstalledError, ReadError, Runner, read
 
@@ -31,7 +31,7 @@ _LEGACY_TABLES: Mapping[_Tool, str] = {
     "ip6tables": "/proc/net/ip6_tables_names",
 }
 _MARK = ":domgit"
-_BY: Mapping[Variant, Loader] = {"nft": "iptables-nft", "legacy": "iptables-legacy"}
+_BY: Mapping[Variant, Loader] = {variant: by for by, variant in VARIANTS.items()}
 
 
 def read_guards(runner: Runner, files: Files) -> tuple[LoadedTable, ...]:

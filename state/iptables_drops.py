@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from state.iptables_guard import EBTABLES_SAVE, Variant, iptables_save
+from state.iptables_guard import EBTABLES_SAVE, VARIANTS, iptables_save
 from state.nft import Loader
 from state.run import Runner, read
 
@@ -21,7 +21,6 @@ _COUNTED = re.compile(
 _WAY = re.compile(r"(?:^| )(?:-i|--physdev-in) (?P<port>\S+) ")
 _PREFIX = re.compile(r'--log-prefix (?:"(?P<quoted>[^"]*)"|(?P<plain>\S+))')
 _Key = tuple[str, str, str]  # port, reason, packets or bytes
-_VARIANTS: Mapping[Loader, Variant] = {"iptables-nft": "nft", "iptables-legacy": "legacy"}
 
 
 def read_saved(runner: Runner, by: Loader) -> tuple[str, ...]:
@@ -30,7 +29,7 @@ def read_saved(runner: Runner, by: Loader) -> tuple[str, ...]:
     Raises:
         ReadError: one of them failed.
     """
-    variant = _VARIANTS[by]
+    variant = VARIANTS[by]
     commands = (EBTABLES_SAVE, iptables_save("iptables", variant), iptables_save("ip6tables", variant))
     return tuple(read(runner, (*argv, "-c")) for argv in commands)
 

@@ -12,11 +12,12 @@ from ipaddress import ip_network
 from typing import Literal
 
 from state.ipset import SAVE as IPSET_SAVE
-from state.nft import LoadedTable, rule_blocks
+from state.nft import LoadedTable, Loader, rule_blocks
 from state.run import ReadError, Runner, read
 
 Variant = Literal["nft", "legacy"]
 Layout = Mapping[str, tuple[str, ...]]
+VARIANTS: Mapping[Loader, Variant] = {"iptables-nft": "nft", "iptables-legacy": "legacy"}
 EBTABLES_SAVE = ("ebtables-nft-save",)
 # The chain of the tool's own that leads to ours, by `TOOL TABLE`.
 BUILTIN: Mapping[str, str] = {

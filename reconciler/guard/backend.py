@@ -11,7 +11,7 @@ from typing import Literal
 from reconciler.guard import iptables, nftables
 from reconciler.guard.binding import Binding, Bridge, Guard, LogLimit, Move, Step, What
 from reconciler.guard.runnable import runnable
-from state.iptables_guard import Variant
+from state.iptables_guard import VARIANTS
 from state.nft import Features, LoadedTable, Loader
 
 Wanted = Literal["auto", "nftables", "iptables"]
@@ -21,7 +21,6 @@ _LOADERS: Mapping[Wanted, tuple[Loader, ...]] = {
     "nftables": ("nftables",),
     "iptables": ("iptables-nft", "iptables-legacy"),
 }
-_VARIANTS: Mapping[Loader, Variant] = {"iptables-nft": "nft", "iptables-legacy": "legacy"}
 
 
 def chosen(wanted: Wanted, features: Features) -> Loader | None:
@@ -65,7 +64,7 @@ def move(
     """
     own = next((each for each in loaded if each.by == by), None)
     others = [each for each in loaded if each.by != by]
-    beside = by in _VARIANTS and any(each.by in _VARIANTS for each in others)
+    beside = by in VARIANTS and any(each.by in VARIANTS for each in others)
     first = _move(by, own, guard, features, beside=beside)
     gone = [step for each in others for step in _removal(each, beside=beside)]
     back = [step for each in others for step in _reload(each, guard, features)]
@@ -74,7 +73,7 @@ def move(
 
 
 def _move(by: Loader, own: LoadedTable | None, guard: Guard, features: Features, *, beside: bool) -> Move:
-    variant = _VARIANTS.get(by)
+    variant = VARIANTS.get(by)
     if variant is None:
         return nftables.move(own, guard, features)
     steps, what = iptables.transition(own, guard, variant=variant, ibrname=features.ibrname)
@@ -83,14 +82,14 @@ def _move(by: Loader, own: LoadedTable | None, guard: Guard, features: Features,
 
 
 def _full(by: Loader, guard: Guard, features: Features) -> tuple[Step, ...]:
-    variant = _VARIANTS.get(by)
+    variant = VARIANTS.get(by)
     if variant is None:
         return (Step(nftables.LOAD, nftables.full(guard, features)),)
     return iptables.full(guard, variant=variant, ibrname=features.ibrname)
 
 
 def _removal(loaded: LoadedTable, *, beside: bool) -> tuple[Step, ...]:
-    variant = _VARIANTS.get(loaded.by)
+    variant = VARIANTS.get(loaded.by)
     if variant is None:
         return (Step(nftables.LOAD, nftables.UNLOADED),)
     return iptables.remove(loaded, variant=variant, beside=beside)
@@ -98,7 +97,7 @@ def _removal(loaded: LoadedTable, *, beside: bool) -> tuple[Step, ...]:
 
 def _reload(loaded: LoadedTable, guard: Guard, features: Features) -> tuple[Step, ...]:
     """What loads again what was bound, with the rules that this version would have for it."""
-    variant = _VARIANTS.get(loaded.by)
+    variant = VARIANTS.get(loaded.by)
     if variant is None:
         return (Step(nftables.LOAD, nftables.full(guard, features, loaded.elements)),)
     return iptables.reload(loaded, variant=variant)
@@ -106,7 +105,7 @@ def _reload(loaded: LoadedTable, guard: Guard, features: Features) -> tuple[Step
 
 def binding_text(by: Loader, binding: Binding) -> str:
     """What adds one binding to a loaded guard: a script of nft, or commands as reconciler.guard.runnable writes them."""
-    variant = _VARIANTS.get(by)
+    variant = VARIANTS.get(by)
     if variant is None:
         return nftables.binding_script(binding)
     return runnable(iptables.binding_steps(binding, variant=variant))

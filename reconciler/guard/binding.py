@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import Literal
@@ -88,3 +89,17 @@ class Move:
     steps: tuple[Step, ...]
     undo: tuple[Step, ...]
     what: What
+
+
+def outermost(addresses: Iterable[Address]) -> tuple[Address, ...]:
+    """The addresses without prefixes that lie inside others: an interval set refuses what overlaps, and its whole script."""
+    networks = tuple(addresses)
+    return tuple(
+        each
+        for each in networks
+        if each.prefixlen == each.max_prefixlen or not any(_holds(other, each) for other in networks)
+    )
+
+
+def _holds(outer: Address, inner: Address) -> bool:
+    return outer.prefixlen < inner.prefixlen and outer.overlaps(inner)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from typing import Literal
 
-from reconciler.guard.binding import Address, Guard, Mode
+from reconciler.guard.binding import Address, Guard, Mode, outermost
 from reconciler.guard.port_trie import matchable
 from schemas.claims import eui64_link_local
 from state.nft import LoadedTable
@@ -52,7 +52,8 @@ def wanted_ports(guard: Guard) -> Ports:
     """What this host's guard decides by name. A port that no rule can name is left to the rules for unknown ones."""
     grants: dict[str, Grant] = {}
     for binding in guard.bindings:
-        grant = Grant(binding.mac, _outermost(binding.mac, binding.addresses), binding.mode)
+        addresses = {*binding.addresses, eui64_link_local(binding.mac)}
+        grant = Grant(binding.mac, _sorted(outermost(addresses)), binding.mode)
         for port in (binding.interface, f"{binding.interface}-emu")[: 1 + binding.emulated]:
             grants[port] = grant
     uplinks = {uplink for bridge in guard.bridges for uplink in bridge.uplinks}
@@ -155,17 +156,6 @@ def _narrower(one: Grant, other: Grant) -> Iterator[Address]:
 
 def _holds(outer: Address, inner: Address) -> bool:
     return outer.prefixlen <= inner.prefixlen and outer.overlaps(inner)
-
-
-def _outermost(mac: str, addresses: tuple[Address, ...]) -> tuple[Address, ...]:
-    """The addresses and the link-local one, without prefixes that lie inside others."""
-    every = {*addresses, eui64_link_local(mac)}
-    return _sorted(
-        each
-        for each in every
-        if each.prefixlen == each.max_prefixlen
-        or not any(other != each and _holds(other, each) for other in every)
-    )
 
 
 def _sorted(addresses: Iterable[Address]) -> tuple[Address, ...]:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from ipaddress import IPv4Network
 
-from reconciler.guard.binding import Address, Binding, Guard, Move, Step, What
+from reconciler.guard.binding import Binding, Guard, Move, Step, What, outermost
 from reconciler.guard.loaded import bypassed
 from reconciler.guard.nftables_rules import (
     BYPASSED,
@@ -59,7 +59,7 @@ def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
     found["own_inner_mac"].add(f'"{port}" . {inner}')
     if binding.mode == "audit":
         found["audited"].add(f'"{port}"')
-    for network in (*_outermost(binding.addresses), eui64_link_local(mac)):
+    for network in (*outermost(binding.addresses), eui64_link_local(mac)):
         single = network.prefixlen == network.max_prefixlen
         version = "4" if isinstance(network, IPv4Network) else "6"
         written = str(network.network_address) if single else str(network)
@@ -71,20 +71,6 @@ def _bind(found: dict[str, set[str]], binding: Binding, port: str) -> None:
             found["own_target"].add(f'"{port}" . {first}')
         else:
             found["own_target_net"].add(f'"{port}" . {first}-0x{int(network.broadcast_address):x}')
-
-
-def _outermost(addresses: Iterable[Address]) -> tuple[Address, ...]:
-    """The addresses without prefixes that lie inside others: an interval set refuses what overlaps, and its whole script."""
-    networks = tuple(addresses)
-    return tuple(
-        each
-        for each in networks
-        if each.prefixlen == each.max_prefixlen or not any(_holds(other, each) for other in networks)
-    )
-
-
-def _holds(outer: Address, inner: Address) -> bool:
-    return outer.prefixlen < inner.prefixlen and outer.overlaps(inner)
 
 
 def binding_script(binding: Binding) -> str:
