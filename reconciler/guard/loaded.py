@@ -1,4 +1,4 @@
-"""What a loaded nftables table binds each port to: the kernel's word, without git and without any record. Pure."""
+"""What a loaded guard binds each port to, whichever backend it is of: the kernel's word, without git and without any record. Pure."""
 
 from __future__ import annotations
 
