@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ipaddress import ip_network
 
 from reconciler.scope import Situation
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from state.desired import Address, Vif
 from state.nft import LoadedTable
 from state.observed import Domain

@@ -179,6 +179,21 @@ def _listen_address(value: object) -> Address:
     return network
 
 
+def eui64_link_local(mac: str) -> IPv6Network:
+    """The link-local address that a guest forms from its MAC.
+
+    Source: RFC 4291, appendix A.
+    """
+    return IPv6Network((eui64(mac), 128))
+
+
+def eui64(mac: str) -> int:
+    """See eui64_link_local, as a number."""
+    number = int(mac.replace(":", ""), 16)
+    high, low = (number >> 24) ^ 0x020000, number & 0xFFFFFF
+    return 0xFE80 << 112 | high << 40 | 0xFFFE << 24 | low
+
+
 _AS_TEXT = PlainSerializer(address_text, return_type=str)
 _IP_SCHEMA = Field(json_schema_extra={"type": "string"})
 Ip = Annotated[Any, BeforeValidator(parse_address), _AS_TEXT, _IP_SCHEMA]

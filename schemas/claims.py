@@ -7,10 +7,9 @@ import uuid as uuids
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv6Network
 from typing import NamedTuple, Protocol
 
-from schemas.address import BITS, Address, address_text, is_link_local, network_around
+from schemas.address import BITS, Address, address_text, eui64, is_link_local, network_around
 from schemas.diagnostic import Diagnostic
 from schemas.domu import DomU, SharedIp
 from schemas.tree import Guesses, Path, Tree
@@ -99,20 +98,6 @@ def uuid_of(domu: DomU) -> str:
     return str(uuids.UUID(bytes=digest.digest()[:16], version=5))
 
 
-def eui64_link_local(mac: str) -> IPv6Network:
-    """The link-local address that a guest forms from its MAC.
-
-    Source: RFC 4291, appendix A.
-    """
-    return IPv6Network((_eui64(mac), 128))
-
-
-def _eui64(mac: str) -> int:
-    number = int(mac.replace(":", ""), 16)
-    high, low = (number >> 24) ^ 0x020000, number & 0xFFFFFF
-    return 0xFE80 << 112 | high << 40 | 0xFFFE << 24 | low
-
-
 def claims_of(host: str, domu: DomU, common: tuple[str, ...]) -> Claims:
     """What a domU takes on that host. `common`: folders that all hosts see, as in Footing; a path in one is claimed once in all."""
     uuid, name, spec = uuid_of(domu), domu.metadata.name, domu.spec
@@ -129,7 +114,7 @@ def claims_of(host: str, domu: DomU, common: tuple[str, ...]) -> Claims:
         if vif.name is not None:
             ports = ports_of(vif.name, spec.type)
             values += [("DG1307", f"{host}/{port}", port, (*path, "name")) for port in ports]
-        formed = _eui64(vif.mac)
+        formed = eui64(vif.mac)
         declared: dict[tuple[int, int, int], AddressClaim] = {}
         for place, item in enumerate(vif.ips):
             address: Address = item.address if isinstance(item, SharedIp) else item

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from schemas.address import Address, Numbers, address_text, is_link_local, numbers_of
-from schemas.claims import eui64_link_local, inherited, ports_of
+from schemas.address import Address, Numbers, address_text, eui64_link_local, is_link_local, numbers_of
+from schemas.claims import inherited, ports_of
 from schemas.diagnostic import Diagnostic
 from schemas.domu import Boot, Spec, Vif
 from schemas.footing import Footing, folders_shown

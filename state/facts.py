@@ -6,12 +6,8 @@ A fact is a short text, "" for absent. Plan and re-check use this same function,
 from __future__ import annotations
 
 from state.files import digest
+from state.links import GUEST_GROUP, LLDP_GROUP
 from state.observed import Observed, interfaces
-
-LLDP_GROUP = 0x0E  # the last byte of 01:80:c2:00:00:0e
-# The group of interfaces that a guest's port is put into, a number that nobody else would choose ("dom"). It stays with
-# the port whatever that is called by then.
-GUEST_GROUP = 0x646F6D
 
 
 def fact(observed: Observed, key: str) -> str:

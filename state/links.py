@@ -12,6 +12,11 @@ from state.files import Files
 from state.listing import parse_entries
 from state.run import ReadError, Runner, TornError
 
+LLDP_GROUP = 0x0E  # the last byte of 01:80:c2:00:00:0e
+# The group of interfaces that a guest's port is put into, a number that nobody else would choose ("dom"). It stays with
+# the port whatever that is called by then.
+GUEST_GROUP = 0x646F6D
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Link:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ipaddress import IPv4Network
 
 from reconciler.guard.binding import Binding, Step
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from tests.packets.lab import Lab
 from tests.packets.parties import BRIDGE, GUARD
 

@@ -26,7 +26,7 @@ from reconciler.explain.judge import BRIDGE, Judge
 from reconciler.explain.packet import Described
 from reconciler.explain.walk import Way
 from reconciler.guard.binding import Binding
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 
 _TYPES: Mapping[int, str] = {
     IPV4: "IPv4",

@@ -14,7 +14,7 @@ from reconciler.explain.build import ICMP, ICMPV6, IGMP, TCP, UDP, IpAddress
 from reconciler.explain.headers import ARP, IPV4, IPV6
 from reconciler.explain.words import MESSAGES, MESSAGES6, PacketError, read_words
 from reconciler.guard.binding import Binding, Guard
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 
 _V4, _V6 = 4, 6
 _SERVER, _CLIENT, _SERVER6, _CLIENT6 = 67, 68, 547, 546  # ports of DHCP

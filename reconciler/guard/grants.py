@@ -9,7 +9,7 @@ from typing import Literal
 
 from reconciler.guard.binding import Address, Guard, Mode, outermost
 from reconciler.guard.port_trie import matchable
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from state.nft import LoadedTable
 
 _SETS = ("own_v4", "own_net4", "own_v6", "own_net6")

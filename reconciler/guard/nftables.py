@@ -22,7 +22,7 @@ from reconciler.guard.nftables_rules import (
     declarations,
     listed,
 )
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from state.nft import Features, LoadedTable, normalised_rules, rule_blocks
 
 LOAD = ("nft", "-f", "-")

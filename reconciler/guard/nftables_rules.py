@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from reconciler.guard.binding import Guard, LogLimit
 from reconciler.guard.log_shares import QUIET, shares
 from state import nft
-from state.facts import GUEST_GROUP
+from state.links import GUEST_GROUP
 from state.nft import Features
 
 TABLE = "bridge domgit"

@@ -5,7 +5,7 @@ It needs no netfilter and survives every flush; it knows MACs only, no addresses
 
 from __future__ import annotations
 
-from state.facts import GUEST_GROUP, LLDP_GROUP
+from state.links import GUEST_GROUP, LLDP_GROUP
 
 Argv = tuple[str, ...]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reconciler import hotplug
-from state.facts import GUEST_GROUP
+from state.links import GUEST_GROUP
 from tests.model.answer import Refused
 from tests.model.domain import SCRIPTS, Domain, Nic
 from tests.model.files import FileSystem

@@ -8,7 +8,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Literal
 
 from reconciler.ledger import MAKING, Ledger
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from state.desired import Address, DomU
 from state.files import FileStat
 from tests.model.domain import Domain

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from reconciler.diff_config import is_of
 from reconciler.plan import Plan
 from reconciler.render_xl import config_path
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from state.desired import Desired, DomU, Vif
 from tests.model.domain import Domain
 from tests.model.oracle import grants_of, strange_disks

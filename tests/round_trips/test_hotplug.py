@@ -21,8 +21,7 @@ from reconciler.guard_record import Record
 from reconciler.reconcile import interest
 from reconciler.step import WriteFile
 from state.desired import DomU, Vif
-from state.facts import LLDP_GROUP
-from state.links import FDB, LINKS, PORTS, FdbEntry, parse_fdb, parse_links, parse_ports
+from state.links import FDB, LINKS, LLDP_GROUP, PORTS, FdbEntry, parse_fdb, parse_links, parse_ports
 from state.nft import probe_features
 from state.run import HostRunner, read
 from tests.round_trips.accepted import SEED, Accepted, alive, fleets

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.claims import eui64_link_local
+from schemas.address import eui64_link_local
 from schemas.fleet import view
 from tests.unit.fleets import domu, fleet_of, host, network
 

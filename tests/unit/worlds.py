@@ -27,10 +27,9 @@ from reconciler.scope import Situation
 from reconciler.step import WriteFile
 from schemas.fleet import view
 from state.desired import Desired, DomU, Vif
-from state.facts import GUEST_GROUP, LLDP_GROUP
 from state.files import FileStat, folder_of
 from state.foreign import Foreign
-from state.links import FdbEntry, Link, Port
+from state.links import GUEST_GROUP, LLDP_GROUP, FdbEntry, Link, Port
 from state.nft import Features, LoadedTable, Loader, normalised_rules
 from state.observed import Domain, Interest, Observed, StaleStaging
 from state.resolve import resolve
