@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import IPv4Network
 
 from reconciler.guard.binding import Binding, Guard, Move, Step, What, outermost
@@ -102,9 +103,10 @@ def script(loaded: LoadedTable | None, guard: Guard, features: Features) -> tupl
         return full(guard, features), "table"
     if rules_match(loaded, guard, features):
         return delta(loaded, guard), "elements"
-    if not reloads(loaded, guard, features):
+    if "" in rule_blocks(loaded.rules):
+        # What is no chain and no set was put there by somebody else, and goes with the table only.
         return full(guard, features), "rules"
-    return reload_rules(guard, features) + delta(loaded, guard), "rules"
+    return reload_rules(loaded, guard, features), "rules"
 
 
 def full(guard: Guard, features: Features, held: Elements | None = None) -> str:
@@ -119,22 +121,36 @@ def full(guard: Guard, features: Features, held: Elements | None = None) -> str:
     )
 
 
-def reload_rules(guard: Guard, features: Features) -> str:
-    """A script that puts our rules back in one transaction and leaves every element where it is.
+def reload_rules(loaded: LoadedTable, guard: Guard, features: Features) -> str:
+    """A script that brings a kernel to this guard in one transaction, all rules loaded again; a set that can stay keeps its elements.
 
-    A set that somebody deleted is made again; the delta of elements has to follow.
+    The base chains stay as well: where one goes and its successor comes in one transaction, the one is without rules after
+    the moment in which they change, the other before it, and a frame may meet both of them so.
     """
-    wanted = chains(guard, features)
-    empty = flushed = rules = ""
-    for name, lines in wanted:
+    there = rule_blocks(loaded.rules)
+    gone = _outdated(loaded, there, rule_blocks(_rules(guard, features)))
+    # Of two blocks the one that names the other goes first: rules, maps, and then what they name.
+    text = _each("flush", (name for name in there if name.startswith("chain ")))
+    for kind in ("map ", "set ", "chain "):
+        text += _each("delete", sorted(name for name in gone if name.startswith(kind)))
+    empty = rules = ""
+    for name, lines in chains(guard, features):
         # A base chain starts with its hook; all others must exist before a rule may go to them.
         hook = lines[:1] if lines[0].startswith("type ") else ()
         empty += f"add chain {TABLE} {name}" + (
             f" {{ {hook[0].replace('; policy', ' ; policy')} }}\n" if hook else "\n"
         )
-        flushed = f"flush chain {TABLE} {name}\n{flushed}"
         rules += "".join(f"add rule {TABLE} {name} {line}\n" for line in lines[len(hook) :])
-    return f"table {TABLE} {{\n{declarations()}}}\n{empty}{flushed}{rules}"
+    left = {name: each for name, each in loaded.elements.items() if not gone & {f"set {name}", f"map {name}"}}
+    changed = delta(replace(loaded, elements=left), guard)
+    return f"{text}table {TABLE} {{\n{declarations()}}}\n{empty}{rules}{changed}"
+
+
+def _each(verb: str, blocks: Iterable[str]) -> str:
+    """That done to each of these, such as `set own_v4`."""
+    return "".join(
+        f"{verb} {kind} {TABLE} {name}\n" for kind, _, name in (each.partition(" ") for each in blocks)
+    )
 
 
 def delta(loaded: LoadedTable, guard: Guard) -> str:
@@ -218,17 +234,20 @@ def rules_match(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
     return loaded.rules == _rules(guard, features)
 
 
-def reloads(loaded: LoadedTable, guard: Guard, features: Features) -> bool:
-    """Whether reload_rules brings our rules back: nothing else is in the table, and what is in it is of the same make.
-
-    A set of another type, and a chain at another place in the hook, can only be made anew; what somebody else has put into
-    our table only goes with it.
-    """
-    wanted = rule_blocks(_rules(guard, features))
-    return all(
-        name in wanted and _make(name, lines) == _make(name, wanted[name])
-        for name, lines in rule_blocks(loaded.rules).items()
-    )
+def _outdated(
+    loaded: LoadedTable, there: Mapping[str, tuple[str, ...]], wanted: Mapping[str, tuple[str, ...]]
+) -> frozenset[str]:
+    """The blocks that cannot stay: nobody wants them, or they are of another make, such as a set of another type or a chain at another place in the hook."""
+    gone = {
+        name
+        for name, lines in there.items()
+        if name not in wanted or _make(name, lines) != _make(name, wanted[name])
+    }
+    # No chain goes as long as a map names it.
+    verdicts = {member.partition(" : goto ")[2] for each in loaded.elements.values() for member in each}
+    if any(f"chain {name}" in gone for name in verdicts):
+        gone |= {name for name in there if name.startswith("map ")}
+    return frozenset(gone)
 
 
 def _rules(guard: Guard, features: Features) -> str:

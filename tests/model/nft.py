@@ -128,6 +128,10 @@ class Nftables:
             _table(tables, match[1]).flush_chain(match[2])
         elif match := re.fullmatch(r"flush set bridge (\w+) (\w+)", line):
             _table(tables, match[1]).flush_set(match[2])
+        elif match := re.fullmatch(
+            r"delete (?P<kind>set|map|chain) bridge (?P<table>\w+) (?P<name>\w+)", line
+        ):
+            _table(tables, match["table"]).delete_block(match["kind"], match["name"])
         elif match := re.fullmatch(r"delete table bridge (\w+)", line):
             _table(tables, match[1])
             del tables[match[1]]

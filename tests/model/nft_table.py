@@ -11,6 +11,7 @@ from tests.model.answer import Refused
 
 _NO_SUCH = "Error: Could not process rule: No such file or directory"
 _EXISTS = "Error: Could not process rule: File exists"
+_BUSY = "Error: Could not process rule: Device or resource busy"
 _REFERENCE = re.compile(r"(?:@(?P<set>[a-z]\w+)|(?:goto|jump) (?P<chain>\w+))")
 _PAYLOAD = re.compile(r"@(?:th|nh|ll),\d+,\d+")
 
@@ -99,6 +100,27 @@ class Table:
                 raise AssertionError(f"deleting {key} from {name} would take away another interval")
             raise Refused(_NO_SUCH)
         self.sets[name] = replace(there, elements={k: v for k, v in there.elements.items() if k != key})
+
+    def delete_block(self, kind: str, name: str) -> None:
+        """A chain without rules, or a set with all that is in it, that nothing refers to."""
+        if kind == "chain":
+            busy = any(not line.startswith("type ") for line in self._chain(name)) or any(
+                verdict in {f"goto {name}", f"jump {name}"}
+                for each in self.sets.values()
+                for verdict in each.elements.values()
+            )
+        else:
+            busy = False
+            self._set(name)
+        referred = {
+            match["chain"] if kind == "chain" else match["set"]
+            for lines in self.chains.values()
+            for line in lines
+            for match in _REFERENCE.finditer(_PAYLOAD.sub("", line))
+        }
+        if busy or name in referred:
+            raise Refused(_BUSY)
+        del (self.chains if kind == "chain" else self.sets)[name]
 
     def _set(self, name: str) -> Set:
         if name not in self.sets:

@@ -92,7 +92,7 @@ def test_changed_rules_are_put_back_and_elements_stay(guarded: Place) -> None:
     assert run(guarded, "nft", "insert", "rule", "bridge", "domgit", "from_guest", "accept") == 0
     changed = table(guarded)
 
-    load(guarded, nftables.reload_rules(guard, features))
+    load(guarded, nftables.reload_rules(changed, guard, features))
 
     assert not nftables.rules_match(changed, guard, features)
     assert table(guarded) == before

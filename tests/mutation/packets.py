@@ -53,12 +53,14 @@ class Bench:
         if load.rc != 0:
             yield f"nft refuses it: {load.stderr[:100]}"
             return
-        for script in ("", rendering.reload_rules(GUARD, self._features)):
-            if script and (load := lab.dom0.run(["nft", "-f", "-"], stdin=script)).rc != 0:
-                yield f"nft refuses to load the rules again: {load.stderr[:100]}"
+        for again in (True, False):
             table = read_table(lab.dom0)
             if table is None or not rendering.rules_match(table, GUARD, self._features):
                 yield "the kernel lists other rules"
+            elif again:
+                script = rendering.reload_rules(table, GUARD, self._features)
+                if (load := lab.dom0.run(["nft", "-f", "-"], stdin=script)).rc != 0:
+                    yield f"nft refuses to load the rules again: {load.stderr[:100]}"
         for filtered in (True, False) if has_br_netfilter() else ():
             lab.filter_by_iptables(enabled=filtered)
             yield from self._frames(self._order, every=not filtered)

@@ -139,8 +139,7 @@ def test_changes_of_the_guard_leave_a_bypass_and_take_it_with_its_vif(
 
     loaded = read_table(lab.dom0)
     assert loaded is not None
-    lab.load(nftables.delta(loaded, narrower))
-    lab.load(nftables.reload_rules(narrower, features))
+    lab.load(nftables.reload_rules(loaded, narrower, features))
 
     loaded = read_table(lab.dom0)
     assert nftables.script(loaded, narrower, features) == ("", "elements")

@@ -57,12 +57,46 @@ def test_addresses_that_change_hands_work_for_their_new_holder_only(lab: Lab, ba
     assert lab.send(from_b, B).nothing
 
 
+_OFF = "flush chain bridge domgit prerouting; flush chain bridge domgit input; "
+_AT_7 = "{ type filter hook input priority 7 ; }"
+_TAMPERED = (
+    "flush table bridge domgit",
+    "insert rule bridge domgit from_guest accept",
+    "add chain bridge domgit evil; add rule bridge domgit evil accept; insert rule bridge domgit prerouting jump evil",
+    f"add chain bridge domgit evil {_AT_7}; add rule bridge domgit evil accept",
+    "add set bridge domgit evil { type ifname ; }; insert rule bridge domgit prerouting iifname @evil accept",
+    'add map bridge domgit evil { type ifname : verdict ; }; add element bridge domgit evil { "x" : goto from_guest }',
+    f"{_OFF}delete chain bridge domgit input; add chain bridge domgit input {_AT_7}",
+    f"{_OFF}delete map bridge domgit ports; add map bridge domgit ports {{ type ifname : verdict ; size 9 ; }}",
+    f"{_OFF}flush map bridge domgit ports; flush chain bridge domgit from_guest; delete chain bridge domgit from_guest",
+)
+
+
+@pytest.mark.parametrize("done", _TAMPERED)
+def test_whatever_somebody_does_to_our_table_it_is_put_right_in_place(
+    lab: Lab, features: Features, done: str
+) -> None:
+    lab.load(nftables.full(GUARD, features))
+    lab.load(done)
+    changed = read_table(lab.dom0)
+    assert changed is not None
+
+    script, what = nftables.script(changed, GUARD, features)
+
+    assert what == "rules"
+    assert "delete table" not in script
+    lab.load(script)
+    assert nftables.script(read_table(lab.dom0), GUARD, features) == ("", "elements")
+
+
 def test_deltas_and_reloaded_rules_guard_like_the_first_load(lab: Lab, features: Features) -> None:
     lab.load(nftables.full(guard(binding(A)), features))
     loaded = read_table(lab.dom0)
     assert loaded is not None
     lab.load(nftables.delta(loaded, GUARD))
-    lab.load(nftables.reload_rules(GUARD, features))
+    loaded = read_table(lab.dom0)
+    assert loaded is not None
+    lab.load(nftables.reload_rules(loaded, GUARD, features))
     loaded = read_table(lab.dom0)
     assert loaded is not None
     assert nftables.rules_match(loaded, GUARD, features)

@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -50,8 +51,9 @@ _SPARE = (
 )  # change hands; nobody's stream has them
 _CROWD = 40  # bindings of others
 _MOST_KILL_S = 0.03
-# Replacing the whole table is for what cannot be changed in place. The kernel fills a new set of prefixes a moment after the new
-# rules are in force: a frame from a prefix may be refused in between (Linux 6.18). None that is forged passes.
+# Replacing sets, and the whole table, is for what cannot be changed in place. The kernel fills a new set of prefixes a moment after
+# the new rules are in force, and empties an old map before the old rules are out of force: a legal frame may be refused in between
+# (Linux 6.18). None that is forged passes: a guest's port that the map does not know is known by its group.
 REPLACING = frozenset({"table restored", "table made anew"})
 _KEPT = {A.port: (A.v4, A.v6, A_NET6), B.port: (B.v4, B.v6, B_NET4)}
 
@@ -161,6 +163,9 @@ class Campaign:
             lab.load(nftables.full(self.wanted(), self._features))
             sink.count_in_dom0((A.mac, B.mac, GATEWAY.mac, STRANGER))
             lab.restore()
+            for party in (A, B):
+                # As on every host; the lock of the port would keep forged MACs from the rules.
+                lab.mark(party)
             known = set(lab.forwarding().items())
             mouths = [mouth(lab.namespace(party.port)) for party in (A, B)]
             while outcome.sent.frames < frames or outcome.kinds.total() < reconciles:
@@ -257,12 +262,17 @@ class Campaign:
         self.reconcile()
 
     def make_anew(self) -> None:
-        """A set is of another make, as of another version of this program: the whole table is replaced."""
-        self._lab.load(
-            nftables.full(self.wanted(), self._features).replace(
-                "\tset bridges {\n", "\tset bridges {\n\t\tsize 99\n"
-            )
-        )
+        """A set and a map are of another make, as of another version of this program: they are replaced by ours."""
+        table = read_table(self._lab.dom0)
+        assert table is not None
+        theirs = ("map ports", "set own_net6")
+        other, names = table.rules, "|".join(theirs)
+        for name in theirs:
+            assert f"{name}\n" in other
+            other = other.replace(f"{name}\n", f"{name}\n\tsize 65536\n")
+        script = nftables.reload_rules(replace(table, rules=other), self.wanted(), self._features)
+        self._lab.load(re.sub(rf"\t({names}) {{\n", "\\g<0>\t\tsize 65536\n", script))
+        assert "delete map" in self._script()
         self.reconcile()
 
     def kill_loader(self) -> None:

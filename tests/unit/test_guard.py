@@ -43,6 +43,8 @@ def statements(script: str) -> dict[str, set[tuple[str, str]]]:
     """The elements that a script adds and deletes: {verb: {(set, element)}}."""
     found: dict[str, set[tuple[str, str]]] = {"add": set(), "delete": set()}
     for line in script.splitlines():
+        if " element " not in line:
+            continue
         verb, _, _, _, name, rest = line.split(" ", 5)
         found[verb] |= {(name, element) for element in rest.strip("{} ").split(", ")}
     return found
@@ -186,7 +188,7 @@ def test_a_full_load_replaces_whatever_was_there_in_one_transaction() -> None:
 
 
 def test_a_reload_of_the_rules_touches_no_element() -> None:
-    script = nftables.reload_rules(GUARD, WITH)
+    script = nftables.reload_rules(loaded(GUARD), GUARD, WITH)
 
     assert "delete" not in script
     assert "add element" not in script
@@ -197,7 +199,7 @@ def test_a_reload_of_the_rules_touches_no_element() -> None:
 
 
 def test_reloaded_rules_are_all_rules_and_each_base_chain_is_made_with_its_hook() -> None:
-    lines = nftables.reload_rules(GUARD, WITH).splitlines()
+    lines = nftables.reload_rules(loaded(GUARD), GUARD, WITH).splitlines()
 
     for name, rules in chains(GUARD, WITH):
         hooks = [rule for rule in rules if rule.startswith("type ")]
@@ -411,16 +413,16 @@ def test_a_listing_is_written_so_that_nft_can_read_it() -> None:
         ("", "", True),
         ("iifname vmap @ports", "accept", True),
         ("policy accept", "policy drop", True),
-        ("chain dhcp_client\n", "chain dhcp_client\n\tcomment a\n", False),
-        ("chain dhcp_client\n", "chain evil\n", False),
-        ("priority dstnat - 10", "priority 0", False),
-        ("priority -310", "priority 0", False),
-        ("set own_mac\n", "map own_mac\n", False),
-        ("set own_mac\n", "set own_mac\n\tflags timeout\n", False),
+        ("chain dhcp_client\n", "chain dhcp_client\n\tcomment a\n", True),
+        ("chain dhcp_client\n", "chain evil\n", True),
+        ("priority dstnat - 10", "priority 0", True),
+        ("priority -310", "priority 0", True),
+        ("set own_mac\n", "map own_mac\n", True),
+        ("set own_mac\n", "set own_mac\n\tflags timeout\n", True),
         ("chain prerouting\n", "\n\tcounter evil {\nchain prerouting\n", False),
     ],
 )
-def test_rules_are_put_back_in_place_unless_something_of_another_make_is_in_the_table(
+def test_everything_is_put_back_in_place_unless_there_is_something_in_the_table_that_is_no_chain_and_no_set(
     there: str, instead: str, *, reloads: bool
 ) -> None:
     table = loaded(GUARD)
@@ -432,6 +434,41 @@ def test_rules_are_put_back_in_place_unless_something_of_another_make_is_in_the_
     assert kind == "rules"
     assert ("delete table" not in script) is reloads
     assert nftables.script(table, GUARD, FEATURES) == ("", "elements")
+
+
+def test_what_is_of_another_make_goes_and_its_elements_come_again() -> None:
+    table = loaded(GUARD)
+    rules = table.rules.replace("set own_v4\n", "set own_v4\n\tsize 7\n").replace(
+        "chain from_arp\n", "chain others\n\taccept\nchain from_arp\n\tcomment a\n"
+    )
+
+    script = nftables.reload_rules(replace(table, rules=rules), GUARD, FEATURES)
+
+    kept = nftables.reload_rules(table, GUARD, FEATURES)
+    assert [line for line in script.splitlines() if line.startswith("delete ")] == [
+        "delete set bridge domgit own_v4",
+        "delete chain bridge domgit from_arp",
+        "delete chain bridge domgit others",
+    ]
+    assert statements(script) == {
+        "add": {("own_v4", each) for each in nftables.elements(GUARD)["own_v4"]},
+        "delete": set(),
+    }
+    assert "delete" not in kept
+    assert "add element" not in kept
+    assert script.index("flush chain bridge domgit others") < script.index("delete set")
+
+
+def test_a_map_goes_with_a_chain_that_it_names() -> None:
+    table = loaded(GUARD)
+    rules = table.rules.replace("chain from_guest\n", "chain from_guest\n\tcomment a\n")
+
+    script = nftables.reload_rules(replace(table, rules=rules), GUARD, FEATURES)
+
+    assert script.index("delete map bridge domgit ports\n") < script.index(
+        "delete chain bridge domgit from_guest\n"
+    )
+    assert statements(script)["add"] == {("ports", each) for each in nftables.elements(GUARD)["ports"]}
 
 
 def test_what_is_not_said_of_a_binding_a_guard_and_a_step() -> None:
