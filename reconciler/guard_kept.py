@@ -23,8 +23,8 @@ from state.nft import BYPASSED, LoadedTable, Loader, parse_table, without_elemen
 # Behind this line stand the ports that are called after a domid: after a reboot of the host that is somebody else's.
 THIS_BOOT = "# of this boot alone"
 _HEAD = re.compile(
-    r"# domgit guard 2 (?P<sum>[0-9a-f]{64}) boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+) "
-    r"by=(?P<by>nftables|iptables-nft|iptables-legacy)"
+    r"# domgit guard 3 (?P<sum>[0-9a-f]{64}) (?P<facts>boot=(?P<boot>\S*) table=(?P<table>\S+) rules=(?P<rules>\S+) "
+    r"by=(?P<by>nftables|iptables-nft|iptables-legacy))"
 )
 _BY: Mapping[str, Loader] = {
     "nftables": "nftables",
@@ -48,10 +48,9 @@ class Kept:
     by: Loader = "nftables"
 
     def text(self) -> str:
-        """The file. Its sum is over what is between the first line and the last."""
-        total = hashlib.sha256(self.script.encode()).hexdigest()
-        head = f"{total} boot={self.boot} table={self.table} rules={self.rules} by={self.by}"
-        return f"# domgit guard 2 {head}\n{self.script}{_END}"
+        """The file. Its sum is over all that stands behind the sum, but for the last line."""
+        facts = f"boot={self.boot} table={self.table} rules={self.rules} by={self.by}"
+        return f"# domgit guard 3 {_sum(facts, self.script)} {facts}\n{self.script}{_END}"
 
     def owners(self) -> frozenset[str]:
         """Which vif of which domU each port is for, and on which bridge: `"PORT" UUID.INDEX BRIDGE`."""
@@ -86,6 +85,10 @@ class Kept:
             )
             for each in SETS
         )
+
+
+def _sum(facts: str, script: str) -> str:
+    return hashlib.sha256(f"{facts}\n{script}".encode()).hexdigest()
 
 
 def _beside(own: frozenset[str], loaded: frozenset[str]) -> Iterator[str]:
@@ -145,7 +148,7 @@ def parse_kept(text: str) -> Kept:
     """
     head, _, rest = text.partition("\n")
     match, script = _HEAD.fullmatch(head), rest.removesuffix(_END)
-    if match is None or script == rest or hashlib.sha256(script.encode()).hexdigest() != match["sum"]:
+    if match is None or script == rest or _sum(match["facts"], script) != match["sum"]:
         raise ValueError("it is not as it was written")
     by: Loader = _BY[match["by"]]
     return Kept(script, match["boot"], match["table"], match["rules"], by)

@@ -38,11 +38,12 @@ commands() { # what stands between two marks goes to the command of the first; s
     }
 }
 
-read -r hash name kind version sum boot _ _ by 2>/dev/null <"$file" || fail "there is no $file"
-[ "$hash $name $kind $version" = '# domgit guard 2' ] || fail "$file is not of this version"
+read -r hash name kind version sum facts 2>/dev/null <"$file" || fail "there is no $file"
+[ "$hash $name $kind $version" = '# domgit guard 3' ] || fail "$file is not of this version"
 [ "$(tail -n 1 -- "$file")" = '# end' ] || fail "$file was cut short"
 sed '1d;$d' -- "$file" >"$copy" || fail "cannot write $copy"
-[ "$(sha256sum <"$copy")" = "$sum  -" ] || fail "$file is not as it was written"
+[ "$({ printf '%s\n' "$facts"; cat <"$copy"; } | sha256sum)" = "$sum  -" ] || fail "$file is not as it was written"
+boot=${facts%% *} by=${facts##* }
 read -r now </proc/sys/kernel/random/boot_id
 every=
 if [ "$boot" = "boot=$now" ]; then

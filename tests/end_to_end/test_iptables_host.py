@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -137,6 +138,31 @@ def test_the_name_and_mac_of_one_guest_are_refused_to_another(settled: Provider)
     said = node(f"/local/domain/0/backend/vif/{domid}/5/hotplug-error")
     assert said == "the guard gives vm01 what was not planned for it on xenbr0"
     assert xl("network-detach", str(domid), "5").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        "iptables-nft -t raw -F domgit.drop.v4",
+        "iptables-nft -t raw -I domgit -j ACCEPT",
+        "ebtables-nft -t nat -I domgit -j ACCEPT",
+    ],
+)
+def test_rules_that_somebody_has_changed_keep_a_port_down(settled: Provider, spoilt: str) -> None:
+    domid = str(domids()["vm01"])
+    assert xl("network-detach", domid, "0").returncode == 0
+    wait_until(lambda: not Path("/sys/class/net/vm01").exists(), "the end of the vif")
+    assert run(*spoilt.split()).returncode == 0
+
+    words = ("devid=0", "script=vif-domgit", "bridge=xenbr0", "vifname=vm01", f"mac={mac(1)}")
+    assert xl("network-attach", domid, *words).returncode != 0
+
+    found = node(f"/local/domain/0/backend/vif/{domid}/0/hotplug-error")
+    assert found == "the rules of the guard are not those that were applied"
+    assert xl("network-detach", domid, "0").returncode == 0
+    wait_until(lambda: not Path(f"/sys/class/net/vif{domid}.0").exists(), "the end of the vif")
+    assert settled.domgit("apply", "--yes").code == 0
+    assert booted("vm01").ping(GATEWAY)
 
 
 def test_the_guard_is_loaded_at_boot_as_it_was(settled: Provider) -> None:

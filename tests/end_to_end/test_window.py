@@ -108,6 +108,47 @@ def test_a_binding_that_is_more_or_less_than_was_planned_keeps_the_port_down(set
         assert booted("vm01").ping(GATEWAY)
 
 
+# Each has a binding bind nothing, or less, and leaves every element as it is.
+_SPOILT = (
+    "flush chain bridge domgit refused",
+    "insert rule bridge domgit from_guest accept",
+    'insert rule bridge domgit prerouting iifname "vm01" accept',
+    "add table bridge domgit { flags dormant ; }",
+)
+
+
+def test_rules_that_somebody_has_changed_keep_the_port_down(settled: Provider) -> None:
+    for spoilt in _SPOILT:
+        assert xl("network-detach", str(domids()["vm01"]), "0").returncode == 0
+        wait_until(lambda: "vm01" not in interfaces(), "the end of the vif")
+        assert run("nft", spoilt).returncode == 0
+
+        assert attach("vm01", 0, "vifname=vm01", f"mac={mac(1)}").returncode != 0
+
+        assert why("vm01", 0) == "the rules of the guard are not those that were applied"
+        detached("vm01", 0)
+        assert settled.domgit("apply", "--yes").code == 0
+        assert booted("vm01").ping(GATEWAY)
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_interface_of_others_that_has_the_name_of_a_vif_is_left_alone() -> None:
+    domid = domids()["vm01"]
+    run("ip", "link", "add", "dev", "other0", "type", "bridge")
+    run("ip", "link", "set", "dev", "other0", "up")
+    try:
+        assert attach("vm01", 7, "vifname=other0", "mac=00:16:3e:00:00:77").returncode != 0
+        assert why("vm01", 7) == "an interface called other0 exists already"
+        assert xl("network-detach", str(domid), "7").returncode == 0
+        wait_until(lambda: f"vif{domid}.7" not in interfaces(), "the end of the vif")
+
+        assert "UP" in run("ip", "link", "show", "dev", "other0").stdout.split("<")[1].split(">")[0].split(
+            ","
+        )
+    finally:
+        run("ip", "link", "del", "dev", "other0")
+
+
 @pytest.mark.usefixtures("settled")
 def test_a_vif_on_another_bridge_than_was_planned_stays_down() -> None:
     domid = domids()["vm01"]

@@ -101,7 +101,7 @@ SPOILT: dict[str, Callable[[str], str]] = {
     "cut and ended": lambda text: "".join(text.splitlines(keepends=True)[:-3]) + "# end\n",
     "altered": lambda text: text.replace(A.v4, B.v4),
     "empty": lambda _: "",
-    "of another version": lambda text: text.replace("# domgit guard 2 ", "# domgit guard 3 ", 1),
+    "of another version": lambda text: text.replace("# domgit guard 3 ", "# domgit guard 4 ", 1),
     "refused by nft": _resealed,
 }
 

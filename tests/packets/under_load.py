@@ -55,14 +55,15 @@ _MOST_KILL_S = 0.03
 # the new rules are in force, and empties an old map before the old rules are out of force: a legal frame may be refused in between
 # (Linux 6.18). None that is forged passes: a guest's port that the map does not know is known by its group.
 REPLACING = frozenset({"table restored", "table made anew"})
-_KEPT = {A.port: (A.v4, A.v6, A_NET6), B.port: (B.v4, B.v6, B_NET4)}
+# Sources of their streams that are in a prefix of theirs, which is now and then that one address.
+_PREFIXED = {A.port: "2001:db8:a::77", B.port: "198.51.100.35"}
 
 
 def legal(party: Party) -> list[bytes]:
     """Frames of bindings that stay as they are: single addresses and one prefix."""
-    prefixed = "2001:db8:a::77" if party is A else "198.51.100.35"
     mine = (party.mac, party.v4)
-    found = [_udp(party, source) for source in (party.v4, party.v6, party.link_local, prefixed)]
+    sources = (party.v4, party.v6, party.link_local, _PREFIXED[party.port])
+    found = [_udp(party, source) for source in sources]
     found.append(f.ethernet(LEGAL_MAC, party.mac, f.ARP, f.arp(2, mine, (LEGAL_MAC, GATEWAY.v4))))
     body = f.icmpv6(
         party.v6, GATEWAY.v6, f.NA, f.neighbor(party.v6, 0x60) + f.link_layer_option(2, party.mac)
@@ -126,6 +127,7 @@ class Campaign:
         self._features: Features = probe_features(lab.dom0)
         self._spare = {A.port: [_SPARE[0], _SPARE[2]], B.port: [_SPARE[1], _SPARE[3]]}
         self._nets = {A.port: [A_NET4], B.port: [B_NET6]}
+        self._kept = {A.port: [A_NET6], B.port: [B_NET4]}
         self._crowd = dict.fromkeys(range(_CROWD), 1)
         self._guard = GUARD
         self._ways: dict[str, Callable[[], None]] = {
@@ -135,6 +137,7 @@ class Campaign:
             "address changed": self.change_address,
             "addresses swapped": self.swap,
             "prefix changed": self.change_prefix,
+            "address widened to its prefix or back": self.widen,
             "bridge added or removed": self.change_bridges,
             "rules changed": self.change_rules,
             "rules spoilt": self.spoil_rules,
@@ -149,7 +152,7 @@ class Campaign:
     def wanted(self) -> Guard:
         """The guard as git has it now."""
         kept = [
-            binding(each, *_KEPT[each.port][2:], *self._spare[each.port], *self._nets[each.port])
+            binding(each, *self._kept[each.port], *self._spare[each.port], *self._nets[each.port])
             for each in (A, B)
         ]
         crowd = [_other(number, generation) for number, generation in self._crowd.items()]
@@ -192,9 +195,8 @@ class Campaign:
 
     def reconcile(self) -> None:
         """What a pass does: read, compare, load the difference, and read that nothing is left to do."""
-        script = self._script()
-        if script:
-            self._lab.dom0.must(*LOAD, stdin=script)
+        for step in nftables.move(read_table(self._lab.dom0), self.wanted(), self._features).steps:
+            self._lab.dom0.must(*step.argv, stdin=step.stdin)
         assert self._script() == "", "a reconcile left something to do"
 
     def _script(self) -> str:
@@ -227,6 +229,13 @@ class Campaign:
         choices = {A.port: [[], [A_NET4], ["198.51.100.16/29"]], B.port: [[], [B_NET6], ["2001:db8:c::/48"]]}
         port = self._draw.choice(sorted(choices))
         self._nets[port] = self._draw.choice([each for each in choices[port] if each != self._nets[port]])
+        self.reconcile()
+
+    def widen(self) -> None:
+        """Beside others that change: what the kernel does in between takes the longer."""
+        for port, net in ((A.port, A_NET6), (B.port, B_NET4)):
+            self._kept[port] = [net] if self._kept[port] != [net] else [_PREFIXED[port]]
+        self._crowd = {number: generation + 1 for number, generation in self._crowd.items()}
         self.reconcile()
 
     def change_bridges(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Literal
 
 import pytest
@@ -469,6 +469,37 @@ def test_a_map_goes_with_a_chain_that_it_names() -> None:
         "delete chain bridge domgit from_guest\n"
     )
     assert statements(script)["add"] == {("ports", each) for each in nftables.elements(GUARD)["ports"]}
+
+
+def test_a_single_address_goes_behind_the_prefix_that_comes_in_its_place() -> None:
+    bound = ("192.0.2.5/32", "192.0.2.9/32", "2001:db8:1::5/128")
+    before = guard(replace(VM01, addresses=tuple(ip_network(each) for each in bound)))
+    after = guard(replace(VM01, addresses=(ip_network("192.0.2.0/29"), ip_network("2001:db8:1::/64"))))
+    port, mac = VM01.interface, VM01.mac
+
+    first, second = (each.stdin for each in nftables.move(loaded(before), after, FEATURES).steps)
+
+    covered = {
+        ("own_v4", f'"{port}" . {mac} . 192.0.2.5'),
+        ("own_v6", f'"{port}" . {mac} . 2001:db8:1::5'),
+        ("own_target", f'"{port}" . {int(ip_address("2001:db8:1::5")):#x}'),
+    }
+    assert statements(second) == {"add": set(), "delete": covered}
+    assert statements(first)["delete"] == {("own_v4", f'"{port}" . {mac} . 192.0.2.9')}
+    assert {name for name, _ in statements(first)["add"]} == {"own_net4", "own_net6", "own_target_net"}
+    assert statements(nftables.script(loaded(before), after, FEATURES)[0])["delete"] > covered
+
+
+def test_nothing_waits_for_a_prefix_that_is_there_already_or_is_anothers() -> None:
+    single, net = ip_network("192.0.2.5/32"), ip_network("192.0.2.0/29")
+    other = replace(VM01, interface="vm02", mac="00:16:3e:00:53:02", addresses=(net,))
+    cases = (
+        (guard(replace(VM01, addresses=(single, net))), guard(replace(VM01, addresses=(net,)))),
+        (guard(replace(VM01, addresses=(single,))), guard(VM01_BARE, other)),
+    )
+    for before, after in cases:
+        [step] = nftables.move(loaded(before), after, FEATURES).steps
+        assert ("own_v4", f'"{VM01.interface}" . {VM01.mac} . 192.0.2.5') in statements(step.stdin)["delete"]
 
 
 def test_what_is_not_said_of_a_binding_a_guard_and_a_step() -> None:
