@@ -8,12 +8,13 @@ DOM0 := $(PYTHON) -m tests.dom0
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables ipset conntrack kmod util-linux \
 	mount procps e2fsprogs strace tcpdump
 
-.PHONY: help demo test check mutation shell bench bench-antispoof lock clean setup setup-tools setup-python setup-dom0 fuzz-guard
+.PHONY: help demo test check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 fuzz-guard
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
 	@echo 'make check   lint, types and unit tests (no root, half a minute)'
+	@echo 'make deb     the Debian package, dist/domgit_VERSION_amd64.deb (no root, half a minute)'
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
 	@echo 'make bench-antispoof  the same forged and legal frames through the rules of other systems and ours (root, half a minute)'
 	@echo 'make mutation  one mistake at a time in the core, and whether a test notices it (root, hours; goes on where it was)'
@@ -39,6 +40,9 @@ test: setup
 check: setup-python
 	@$(PYTHON) -m tests --fast
 
+deb: setup-python
+	@$(PYTHON) -m deb
+
 # --thorough and --packets look again at what survived only.
 mutation: setup-python
 	@nice -n 15 $(PYTHON) -m tests.mutation
@@ -55,17 +59,21 @@ lock:
 	@.ci/lock
 
 clean:
-	rm -rf build .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf build dist .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 
 # The two downloads have nothing to do with each other.
 setup: setup-tools
-	@$(MAKE) --no-print-directory -j2 setup-python setup-dom0
+	@$(MAKE) --no-print-directory -j2 setup-deb setup-dom0
 
 setup-tools:
 	@.ci/setup tools $(PACKAGES)
 
 setup-python:
 	@.ci/setup python
+
+# What the package is made of: its tests need no network after this.
+setup-deb: setup-python
+	@$(PYTHON) -m deb --fetch
 
 setup-dom0:
 	@/usr/bin/python3 -m tests.dom0.fetch

@@ -274,7 +274,7 @@ def test_the_unit_keeps_guests_alive_and_runs_the_verb_that_the_documentation_na
     unit = read(ROOT / "systemd" / "domgit.service").splitlines()
 
     assert {
-        "ExecStart=/opt/domgit/bin/domgit run",
+        "ExecStart=/usr/bin/domgit run",
         "Environment=PYTHONSAFEPATH=1",
         "KillMode=process",
         "Restart=always",

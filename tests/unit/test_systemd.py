@@ -20,7 +20,7 @@ def test_systemd_has_nothing_to_say_about_a_unit(unit: Path, tmp_path: Path) -> 
     if shutil.which("systemd-analyze") is None:
         pytest.skip("this machine has no systemd-analyze")
     # The program is not installed where the unit expects it.
-    text = unit.read_text(encoding="utf-8").replace("/opt/domgit/bin/domgit", "/bin/true")
+    text = unit.read_text(encoding="utf-8").replace("/usr/bin/domgit", "/bin/true")
     copy = tmp_path / unit.name
     copy.write_text(text, encoding="utf-8")
 
