@@ -20,6 +20,8 @@ from deb.words import Brought, changelog, control, copyright_text
 from reconciler import __version__
 
 DOC = "usr/share/doc/domgit"
+# A conffile, so that it outlives a removal; postrm writes it again behind a purge.
+_APT = "etc/apt/apt.conf.d/50domgit"
 _PYVENV = "home = /usr/bin\ninclude-system-site-packages = false\nversion = 3.11\n"
 _PROGRAMS = frozenset({"usr/bin/domgit", "DEBIAN/prerm", "DEBIAN/postinst", "DEBIAN/postrm"})
 
@@ -42,8 +44,11 @@ def lay_out(root: Path, wheels: Iterable[Path], epoch: int) -> None:
     _documents(root, epoch)
     _copy(root, "usr/share/lintian/overrides/domgit", DEB / "lintian-overrides")
     (root / "etc/domgit").mkdir(parents=True)
+    kept = (DEB / "apt.conf").read_text(encoding="utf-8")
+    _put(root, _APT, kept)
+    _put(root, "DEBIAN/conffiles", f"/{_APT}\n")
     for path in sorted((DEB / "maintainer").iterdir()):
-        _copy(root, f"DEBIAN/{path.name}", path)
+        _put(root, f"DEBIAN/{path.name}", path.read_text(encoding="utf-8").replace("@APT_CONF@\n", kept))
     sums = (
         f"{hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()}  {path.relative_to(root)}\n"
         for path in _files(root)

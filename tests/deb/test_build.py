@@ -128,6 +128,8 @@ def test_its_libraries_need_none_that_it_does_not_depend_on(root: Path) -> None:
 
 def test_it_ships_no_hotplug_script_no_state_and_no_configuration(root: Path) -> None:
     # Two owners of one file: dpkg would take a script from guests that need it, or put one there that does not fit.
+    files = [str(each.relative_to(root)) for each in (root / "etc").rglob("*") if not each.is_dir()]
+
     assert {each.name for each in root.iterdir()} == {"DEBIAN", "etc", "lib", "usr"}
-    assert [str(each.relative_to(root)) for each in (root / "etc").rglob("*")] == ["etc/domgit"]
-    assert not (root / "DEBIAN/conffiles").exists()
+    assert files == ["etc/apt/apt.conf.d/50domgit"]
+    assert (root / "DEBIAN/conffiles").read_text() == "/etc/apt/apt.conf.d/50domgit\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -228,6 +229,8 @@ def test_removed_or_purged_it_leaves_every_protection_and_says_so(
     assert (STATE / "mirror.git").exists() is (word == "-r")
     assert Path("/srv/xen/images/vm01.img").exists()
     assert "THE GUARD STAYS LOADED" in said
+    never = run("apt-config", "dump", "APT::NeverAutoRemove").stdout
+    assert all(f'"^{name}$"' in never for name in ("nftables", "iproute2", "iptables", "ipset"))
     assert f"{SCRIPT} stays: 1 files in /etc/xen name it" in said
     reboots()
     # At the next boot: the unit needs nothing of the package, and neither does what it runs.
@@ -244,6 +247,21 @@ def test_removed_or_purged_it_leaves_every_protection_and_says_so(
     assert not KEPT.exists()
     assert WANTED.readlink() == Path("/lib/systemd/system/domgit-guard.service")
     assert domgit(dom0, "plan").returncode == 0
+
+
+def test_where_nothing_was_ever_applied_a_purge_leaves_nothing(machine: Machine, dom0: Provider) -> None:
+    run("xl", "destroy", "vm01")
+    shutil.rmtree(STATE / "guard")
+    for path in (*STATE.iterdir(), SCRIPT, Path("/etc/xen/vm01.cfg")):
+        path.unlink()
+    del dom0
+
+    said = machine.dpkg("-P", "domgit")
+
+    assert "GUARD" not in said
+    assert not any(
+        os.path.lexists(path) for path in (KEPT, WANTED, "/etc/apt/apt.conf.d/50domgit", "/usr/lib/domgit")
+    )
 
 
 def test_an_installation_by_hand_that_is_in_the_way_is_named(machine: Machine, dom0: Provider) -> None:
