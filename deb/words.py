@@ -16,13 +16,14 @@ from deb import SITE, BuildError
 MAINTAINER = "domgit maintainers <maintainers@domgit.invalid>"
 # nft and git are needed by every pass, also where the guard is iptables'. xen-utils are not recommended: they recommend
 # the hypervisor and its boot loader, and a machine that only checks repositories would boot as a dom0 the next time.
+# What has no systemd gets none: apt takes the first alternative there, and is content with the other elsewhere.
 _CONTROL = """\
 Package: domgit
 Version: {version}
 Architecture: amd64
 Maintainer: {maintainer}
 Installed-Size: {size_kib}
-Depends: python3.11 (>= 3.11.2), libc6 (>= 2.36), libgcc-s1, git, iproute2, nftables, systemd | systemd-standalone-sysusers | systemd-sysusers
+Depends: python3.11 (>= 3.11.2), libc6 (>= 2.36), libgcc-s1, git, iproute2, nftables, systemd-standalone-sysusers | systemd
 Recommends: ca-certificates, kmod, openssh-client
 Suggests: bash-completion, ipset, iptables, xen-system-amd64
 Section: admin
