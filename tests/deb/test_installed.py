@@ -220,9 +220,11 @@ def test_removed_or_purged_it_leaves_every_protection_and_says_so(
     before = protections()
     ledger = (STATE / "ledger.json").read_bytes()
     (STATE / "mirror.git").mkdir()
+    machine.says("active")
 
     said = machine.dpkg(word, "domgit")
 
+    assert machine.state == "inactive"
     assert not Path("/usr/bin/domgit").exists()
     assert protections() == before
     assert (STATE / "ledger.json").read_bytes() == ledger
@@ -244,6 +246,7 @@ def test_removed_or_purged_it_leaves_every_protection_and_says_so(
 
     machine.dpkg("-i", machine.deb("0.0.9"))
 
+    assert machine.state == "inactive"
     assert not KEPT.exists()
     assert WANTED.readlink() == Path("/lib/systemd/system/domgit-guard.service")
     assert domgit(dom0, "plan").returncode == 0
