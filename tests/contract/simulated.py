@@ -10,6 +10,7 @@ from tests.contract.host import IMAGES
 from tests.dom0 import ZOMBIE
 from tests.dom0.guest import Guest
 from tests.dom0.network import DOM0_ADDRESSES
+from tests.dom0.toolstack import xl
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,9 @@ class Simulated:
     @contextmanager
     def undying(self, domid: int) -> Iterator[None]:
         """See Machine. Any domain that is destroyed meanwhile stays."""
-        del domid
         ZOMBIE.touch()
         try:
             yield
         finally:
             ZOMBIE.unlink()
+            xl("destroy", str(domid))

@@ -183,10 +183,15 @@ class Guests:
             self.stop(guest, REASONS[request])
 
     def stop(self, guest: Guest, reason: int) -> None:
-        """The guest's kernel ends: no more frames, and the toolstack decides what comes next."""
+        """The guest's kernel ends: no more frames, and the toolstack decides what comes next.
+
+        Its interfaces may stay for long, and another domain that starts under its name meanwhile has an eth0 as well.
+        """
         guest.down = True
         for vif in self._connected(guest.domid):
-            ip_batch([f"link set {vif.peer} down"], vif.namespace)
+            ended = f"x{vif.key[0]}.{vif.key[1]}"
+            ip_batch([f"link set {vif.peer} down", f"link set {vif.peer} name {ended}"], vif.namespace)
+            vif.peer = ended
         log.info("guest stops", extra={"guest": guest.name, "domid": guest.domid, "reason": reason})
         hypervisor.shut_down(guest.domid, reason)
 
