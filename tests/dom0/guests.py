@@ -26,7 +26,7 @@ REASONS = {
     "suspend": hypervisor.SUSPEND,
     "crash": hypervisor.CRASH,
 }
-# What a guest does with a shutdown request: obeys; takes note of it and goes on; does not even look.
+# What a guest does with the first shutdown request of a boot: obeys; takes note of it and goes on; does not even look.
 SHUTDOWN_BEHAVIOURS = ("obey", "ignore", "deaf")
 
 
@@ -73,6 +73,7 @@ class Guest:
     domid: int
     name: str
     down: bool = False
+    asked: bool = False  # Linux takes one request in a boot, and looks at no other, whatever became of it
 
 
 class Guests:
@@ -176,10 +177,11 @@ class Guests:
         path = f"/local/domain/{guest.domid}/control/shutdown"
         request = self._xenstore.read(path)
         behaviour = read_settings(guest.name).shutdown
-        if not request or behaviour == "deaf":
+        if request not in REASONS or guest.asked or behaviour == "deaf":
             return
+        guest.asked = True
         self._xenstore.write(path, "")
-        if behaviour == "obey" and request in REASONS:
+        if behaviour == "obey":
             self.stop(guest, REASONS[request])
 
     def stop(self, guest: Guest, reason: int) -> None:
