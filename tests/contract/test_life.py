@@ -258,7 +258,9 @@ def test_between_the_two_there_is_no_domain_and_a_monitor(host: Host, rebooted: 
     # Once when it shuts down and once when it is gone; xenstored may tell of both at once.
     assert kinds[0] == "@releaseDomain"
     assert len(introduced) == 1
-    assert introduced[0] - max(when for when in released if when < introduced[0]) >= RESTART_S - 0.1
+    assert (
+        introduced[0] - max(when for when in released if when < introduced[0]) >= RESTART_S - 0.5
+    )  # as we hear of it
 
 
 def test_what_was_changed_while_it_ran_is_so_after_its_reboot(host: Host, rebooted: Rebooted) -> None:
@@ -363,13 +365,17 @@ def test_without_its_monitor_a_domain_that_shuts_down_stays(host: Host) -> None:
 def monitor_of(name: str) -> int:
     """The process that watches over the domain made from this name's file."""
     wanted = f"{CONFIGURATIONS}/{name}.cfg".encode()
-    found = [
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if wanted in path.read_bytes().split(b"\0")
-    ]
+    found = [path.parent.name for path in Path("/proc").glob("[0-9]*/cmdline") if wanted in words_of(path)]
     assert len(found) == 1, found
-    return found[0]
+    return int(found[0])
+
+
+def words_of(command_line: Path) -> list[bytes]:
+    """The words of a process's command line, none when it has ended."""
+    try:
+        return command_line.read_bytes().split(b"\0")
+    except OSError:
+        return []
 
 
 def test_a_domain_that_cannot_go_is_dying_and_its_name_and_uuid_are_free(host: Host) -> None:

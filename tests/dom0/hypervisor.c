@@ -271,7 +271,7 @@ int xc_domain_getinfo(xc_interface *xch, uint32_t first, unsigned max, xc_dominf
 
 int xc_domain_pause(xc_interface *xch, uint32_t domid)
 {
-    CHANGE(domid, d->flags = (d->flags & ~XEN_DOMINF_blocked) | XEN_DOMINF_paused);
+    CHANGE(domid, d->flags |= XEN_DOMINF_paused); /* blocked or not, its vcpus stay as they are */
     return 0;
 }
 
