@@ -98,10 +98,20 @@ def test_a_vif_is_detached_by_its(host: Host, second: Running, which: str) -> No
 
     assert (detached.rc, detached.stderr) == (0, "")
     assert second.known() == ([0], [0])
-    assert "ct-dev2" not in host.network().links
+    host.wait(lambda: "ct-dev2" not in host.network().links, "its interface is gone")
     # libxl keeps it in its file, and says so for ever after.
     assert listed.rc == 0
     assert "Device present in JSON but not in xenstore, ignored" in listed.stderr
+
+
+def test_a_vif_is_detached_and_attached_again_under_its_name_at_once(host: Host, second: Running) -> None:
+    """A change of a vif is this: the name has to be free when xl says that it is detached."""
+    for mac in (FIRST, SECOND):
+        assert host.xl("network-detach", second.domid, "1").rc == 0
+        assert second.attach(f"mac={mac}", "bridge=xenbr0", "vifname=ct-dev2") == (0, "")
+
+    assert host.vifs(second.domid)[1].hotplug_status == "connected"
+    assert host.network().ports["ct-dev2"].bridge == "xenbr0"
 
 
 @pytest.mark.parametrize("which", ["5", "00:16:3e:00:53:99"], ids=["index", "MAC"])
