@@ -179,8 +179,10 @@ class Hands:
         return self._alive(uuid)
 
     def _alive(self, uuid: str) -> int | None:
+        """The living domain with that uuid. One that cannot die has it too, for as long as something maps its memory."""
         uuids = xl.parse_vm_list(read(self.runner, xl.VM_LIST, timeout_s=xl.LIST_TIMEOUT_S))
-        return next((domid for domid, each in uuids.items() if each == uuid), None)
+        dying = {row.domid for row in self._rows() if row.dying}
+        return next((domid for domid, each in uuids.items() if each == uuid and domid not in dying), None)
 
     def _has_shut_down(self, domid: int) -> bool:
         return any(row.domid == domid and row.shutdown is not None for row in self._rows())

@@ -171,7 +171,14 @@ def test_a_guest_that_has_another_domid_now_is_not_touched() -> None:
     with pytest.raises(ApplyError, match=f"{VM01} is domain 7 now, planned against 5"):
         stop(machine)
 
-    assert machine.ran == [("xl", "vm-list")]
+    assert machine.ran == [("xl", "vm-list"), ("xl", "list")]
+
+
+def test_a_domain_that_cannot_die_is_not_taken_for_the_one_that_came_after_it() -> None:
+    machine = Machine([Guest(VM01, 3, state="--p--d"), Guest(VM01, 5)])
+
+    assert stop(machine) == [("xl", "shutdown", "5"), ("xl", "destroy", "5")]
+    assert [guest.domid for guest in machine.guests] == [3]
 
 
 def test_an_undone_creation_stops_whatever_domid_it_got() -> None:
