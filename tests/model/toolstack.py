@@ -43,6 +43,7 @@ class Toolstack:
     domains: dict[int, Domain] = field(default_factory=dict)
     coming: list[Coming] = field(default_factory=list)
     temper: dict[str, str] = field(default_factory=dict)
+    asked: set[int] = field(default_factory=set)  # Linux takes one request in a boot, and looks at no other
     zombies: bool = False
     now_s: float = 0.0
     _domid: int = 0
@@ -169,11 +170,12 @@ class Toolstack:
         self._ended(domain, "crash", domain.config.on_crash)
 
     def ask_to_shut_down(self, domain: Domain) -> None:
-        """`xl shutdown`: a guest that has shut down already, or is deaf, lets it wait for its whole minute."""
+        """`xl shutdown`: a guest that has shut down, has ignored one, or is deaf lets it wait for its whole minute."""
         temper = self.temper.get(domain.uuid, "obeys")
-        if temper == "deaf" or not domain.runs:
+        if temper == "deaf" or not domain.runs or domain.domid in self.asked:
             self.sleep(60.0)
             raise Refused("shutdown failed (rc=-9)")
+        self.asked.add(domain.domid)
         if temper == "obeys":
             self.power_off(domain)
         elif temper == "reboots":
