@@ -270,6 +270,22 @@ def test_its_vcpus_change_up_to_their_ceiling(host: Host, running: Running) -> N
     assert (saved.vcpus, saved.max_vcpus) == (2, 2)
 
 
+def test_more_vcpus_than_processors_have_to_be_insisted_on(host: Host) -> None:
+    """`xl create` takes them without a word."""
+    processors = int(host.xl("info", "nr_cpus").stdout)
+    domid = host.create("ct-many", NUMBER + 2, "-p", maxvcpus=str(processors + 1))
+
+    refused = host.xl("vcpu-set", domid, processors + 1)
+    insisted = host.xl("vcpu-set", "-i", domid, processors + 1)
+    saved = host.saved(domid)
+    assert host.xl("destroy", domid).rc == 0
+
+    assert (refused.rc, insisted.rc) == (1, 0)
+    assert "use --ignore-host to continue" in refused.stderr
+    assert saved is not None
+    assert saved.vcpus == processors + 1
+
+
 def test_a_rate_is_what_xenstore_says_and_what_was_saved_stays(host: Host, running: Running) -> None:
     path = f"{BACKENDS}/vif/{running.domid}/0/rate"
 
