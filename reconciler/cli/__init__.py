@@ -43,6 +43,10 @@ VERBS: Mapping[str, tuple[str, str]] = {
         "violations",
         "Show who sends what he may not: per vif and reason packets, rate and last frame.",
     ),
+    "disks": (
+        "disks",
+        "Show how full guests' file systems are, running or not, as they were last written.",
+    ),
     "bypass": (
         "bypass",
         "Open one vif for a time, here and now: its addresses and kinds of frames, never its MAC.",
