@@ -6,7 +6,7 @@ PYTHON := .venv/bin/python
 DOM0 := $(PYTHON) -m tests.dom0
 # Debian packages. No Xen package is among them: installing those would change how the machine boots.
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables ipset conntrack kmod util-linux \
-	mount procps e2fsprogs strace tcpdump
+	mount procps e2fsprogs xfsprogs btrfs-progs fdisk strace tcpdump
 
 .PHONY: help demo test check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 fuzz-guard
 

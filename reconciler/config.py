@@ -95,6 +95,21 @@ class Paths:
         return self.run / "metrics.prom"
 
     @property
+    def disk_history(self) -> Path:
+        """How full guests' file systems were in the last two weeks; may be removed at any time."""
+        return self.state / "disk-history.json"
+
+    @property
+    def disks(self) -> Path:
+        """What the last look into guests' disks has found."""
+        return self.run / "disks.json"
+
+    @property
+    def disk_metrics(self) -> Path:
+        """The same, for Prometheus."""
+        return self.run / "disks.prom"
+
+    @property
     def status(self) -> Path:
         """What the last pass found, for monitoring."""
         return self.run / "status.json"

@@ -19,6 +19,7 @@ from typing import NamedTuple
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
+from reconciler.disk_watch import DiskWatch
 from reconciler.durable import write_whole
 from reconciler.follow import applied_revision, followed
 from reconciler.only_writer import BusyError
@@ -110,9 +111,13 @@ class Daemon:
                 log.warning(
                     "changes of rules and ports wake nobody, the interval does", extra={"error": str(exc)}
                 )
+            disks = DiskWatch(self._dom0)
+            stack.callback(disks.end)
             while not self._ending:
                 log.info("pass starting", extra={"because": reason})
                 self._guarded_pass()
+                if not self._ending:
+                    disks.begin()
                 reason = self._wait()
 
     def _observer(self) -> BaseObserver | None:

@@ -13,6 +13,7 @@ from reconciler.diff_domain import diff_life, diff_protection
 from reconciler.diff_end import diff_tombstone, forgotten
 from reconciler.diff_foreign import diff_foreign, refused_dark, see
 from reconciler.diff_guard import Held, diff_guard, make_guard
+from reconciler.diff_inside import inside_notes
 from reconciler.diff_vif import diff_vifs, plugged_back
 from reconciler.granted import standing
 from reconciler.guard.backend import chosen
@@ -62,7 +63,11 @@ def make_plan(situation: Situation, policy: Policy) -> Plan:
         guard += by_hand_notes(situation, bound, sight)
         guard += diff_foreign(situation, bound, changes, sight)
         changes += [item for item in guard if isinstance(item, Change) and item.reason in FINDINGS]
-    notes = [*found.notes, *(item for item in (*items, *guard) if isinstance(item, Note))]
+    notes = [
+        *found.notes,
+        *inside_notes(situation),
+        *(item for item in (*items, *guard) if isinstance(item, Note)),
+    ]
     orders = {f"domu.{domu.name}": domu.order for domu in found.wanted}
     return Plan(
         host=situation.desired.host.name,

@@ -1,68 +1,92 @@
-"""How full guests' file systems were over the last two weeks, bounded, and when they will be full if they go on so. Pure."""
+"""How full guests' file systems were over the last two weeks, bounded, and when they will be full if they go on so."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reconciler.durable import write_whole
 
 DAY_S = 86_400
 # What grows by the day is seen in two weeks; four samples a day tell a night's backup from growth.
 APART_S, KEPT_S = DAY_S // 4, 14 * DAY_S
-# Less than a day of it says nothing of a trend, more than a year ahead is not told.
+# Less than a day says nothing of a trend, more than a year ahead is not told.
 _LEAST_SPAN_S, _LEAST_SAMPLES, _MOST_DAYS = DAY_S, 4, 365
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """How much of a file system of what size was used, when, in seconds since 1970."""
+class Series:
+    """How much of one file system was used, since it has had its present size: (seconds since 1970, bytes), oldest first."""
 
-    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+    __pydantic_config__ = ConfigDict(extra="forbid")
 
-    time_s: int
-    used_bytes: int
+    uuid: str
+    volume: str
     size_bytes: int
+    samples: tuple[tuple[int, int], ...]
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Whose it is, and what he calls it."""
+        return self.uuid, self.volume
 
 
-History = Mapping[tuple[str, str], tuple[Sample, ...]]  # by uuid and volume
+History = Mapping[tuple[str, str], Series]
+_ADAPTER: TypeAdapter[tuple[Series, ...]] = TypeAdapter(tuple[Series, ...])
 
 
-def advanced(
-    history: History, now: Mapping[tuple[str, str], Sample], *, time_s: int
-) -> dict[tuple[str, str], tuple[Sample, ...]]:
-    """The history with what was found now. What was not found is kept for as long as its samples are young enough."""
+def load(path: Path) -> History:
+    """What was seen before; nothing where there is none, or nothing can be made of it."""
+    try:
+        return {each.key: each for each in _ADAPTER.validate_json(path.read_bytes(), strict=True)}
+    except (OSError, ValidationError):
+        return {}
+
+
+def save(path: Path, history: History) -> None:
+    """Replace what was seen before.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    write_whole(path, _ADAPTER.dump_json(tuple(history.values())).decode() + "\n", mode=0o600)
+
+
+def advanced(history: History, now: Sequence[Series], *, time_s: int) -> History:
+    """The history with what is seen now, one sample each. What is not seen is kept for as long as its samples are young enough."""
+    seen = {each.key: each for each in now}
     found = {}
-    for key in sorted({*history, *now}):
-        # Samples of a later time are from before somebody put the clock right.
-        kept = tuple(each for each in history.get(key, ()) if time_s - KEPT_S < each.time_s <= time_s)
-        fresh = now.get(key)
-        if fresh is not None and (not kept or fresh.time_s - kept[-1].time_s >= APART_S):
-            kept = (*kept, fresh)
+    for key in sorted({*history, *seen}):
+        before, fresh = history.get(key), seen.get(key)
+        if before is None or (fresh is not None and fresh.size_bytes != before.size_bytes):
+            kept: tuple[tuple[int, int], ...] = ()
+        else:
+            # Samples of a later time are from before somebody put the clock right.
+            kept = tuple(each for each in before.samples if time_s - KEPT_S < each[0] <= time_s)
+        if fresh is not None and (not kept or time_s - kept[-1][0] >= APART_S):
+            kept = (*kept, *fresh.samples)
+        size_bytes = fresh.size_bytes if fresh is not None else history[key].size_bytes
         if kept:
-            found[key] = kept
+            found[key] = Series(*key, size_bytes, kept)
     return found
 
 
-def days_to_full(samples: Sequence[Sample], available_bytes: int) -> int | None:
-    """In how many days nothing is left, if it goes on as since it has had its size; None where nothing speaks for that.
+def days_to_full(series: Series | None, available_bytes: int) -> int | None:
+    """In how many days nothing is left, if it goes on as before; None where nothing speaks for that.
 
-    By the line of least squares: one large file that came or went counts for no more than any other sample.
+    The median of the slopes between each sample and the one half the history later: a backup that came and went moves a
+    line of least squares for two weeks, and this not at all.
     """
-    samples = _of_one_size(samples)
-    if len(samples) < _LEAST_SAMPLES or samples[-1].time_s - samples[0].time_s < _LEAST_SPAN_S:
+    samples = () if series is None else series.samples
+    if len(samples) < _LEAST_SAMPLES or samples[-1][0] - samples[0][0] < _LEAST_SPAN_S:
         return None
-    mean_time = sum(each.time_s for each in samples) / len(samples)
-    mean_used = sum(each.used_bytes for each in samples) / len(samples)
-    moved = sum((each.time_s - mean_time) * (each.used_bytes - mean_used) for each in samples)
-    spread = sum((each.time_s - mean_time) ** 2 for each in samples)
-    a_day = moved / spread * DAY_S
+    half = len(samples) // 2
+    pairs = zip(samples[:-half], samples[half:], strict=True)
+    a_day = median(DAY_S * (later[1] - earlier[1]) / (later[0] - earlier[0]) for earlier, later in pairs)
     if a_day <= 0 or available_bytes > a_day * _MOST_DAYS:
         return None
     return int(available_bytes / a_day)
-
-
-def _of_one_size(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The last samples since the file system has had its present size."""
-    start = len(samples)
-    while start and samples[start - 1].size_bytes == samples[-1].size_bytes:
-        start -= 1
-    return samples[start:]

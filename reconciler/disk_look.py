@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
-from reconciler.disk_use import Guest, GuestDisk
+from reconciler import disk_history
+from reconciler.disk_history import History, advanced
+from reconciler.disk_record import Filled
+from reconciler.disk_use import Guest, GuestDisk, filled, samples
 from reconciler.reconcile import Dom0
+from state.insides import Inside, look_into
 from state.observed import observe_domains
+from state.run import ReadError
 
-# What is looked into: what a disk's other formats have inside stands elsewhere.
-RAW = "raw"
+# What other formats have inside stands elsewhere than a guest would read it.
+_RAW = "raw"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one look has found, by disks' paths, and what is made of it; `history` is with it. `unread` are paths."""
+
+    time_s: int
+    guests: tuple[Guest, ...]
+    found: Mapping[str, Inside | str]
+    history: History
+    filled: tuple[Filled, ...]
+    unread: tuple[str, ...]
 
 
 def guests(dom0: Dom0) -> tuple[Guest, ...]:
@@ -42,6 +60,27 @@ def guests(dom0: Dom0) -> tuple[Guest, ...]:
     return tuple(sorted(found.values(), key=lambda each: each.name))
 
 
-def readable(found: Iterable[Guest]) -> Collection[str]:
-    """The paths of the disks that can be looked into."""
-    return sorted({disk.path for guest in found for disk in guest.disks if disk.format == RAW})
+def look(dom0: Dom0, names: Collection[str] = ()) -> Seen:
+    """What is in the disks of all domUs, or of those named. Writes nothing.
+
+    Raises:
+        ReadError: the host cannot be read, or there is no domU of such a name.
+    """
+    known = guests(dom0)
+    if missing := sorted({*names} - {guest.name for guest in known}):
+        raise ReadError(f"no domU {missing[0]!r}, neither last applied here nor alive")
+    chosen = tuple(guest for guest in known if not names or guest.name in names)
+    found = look_into(
+        dom0.runner, {disk.path for guest in chosen for disk in guest.disks if disk.format == _RAW}
+    )
+    now_s = int(dom0.now().timestamp())
+    before = disk_history.load(dom0.paths.disk_history)
+    history = advanced(before, samples(chosen, found, now_s=now_s), time_s=now_s)
+    return Seen(
+        time_s=now_s,
+        guests=chosen,
+        found=found,
+        history=history,
+        filled=filled(chosen, found, history),
+        unread=tuple(sorted(path for path, each in found.items() if not isinstance(each, Inside))),
+    )

@@ -5,19 +5,19 @@ What is in a guest's disk is his own root's word: it is told, and decides nothin
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from reconciler.disk_history import Sample, days_to_full
+from reconciler.disk_history import DAY_S, History, Series, days_to_full
+from reconciler.disk_record import Filled
 from state.inside.volume import FileSystem, Volume
 from state.insides import Inside
 
 Facts = dict[str, Any]
-_DAY_S = 86_400
 _UNITS = (("TiB", 1 << 40), ("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10))
-_AGES = ((_DAY_S, "d"), (3600, "h"), (60, "min"))
+_AGES = ((DAY_S, "d"), (3600, "h"), (60, "min"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,52 @@ def _percent(part: int, whole: int) -> int:
     return -(-part * 100 // whole) if whole else 100
 
 
+def filled(
+    guests: Iterable[Guest], found: Mapping[str, Inside | str], history: History
+) -> tuple[Filled, ...]:
+    """How full each file system is, by domU and in the order of its disks. `history` is with what was found now."""
+    return tuple(
+        Filled(
+            uuid=guest.uuid,
+            domu=guest.name,
+            volume=name,
+            kind=volume.kind,
+            size_bytes=use.size_bytes,
+            used_bytes=use.size_bytes - use.free_bytes,
+            available_bytes=use.available_bytes,
+            used_percent=used_percent(use),
+            inodes=use.inodes,
+            inodes_free=use.inodes_free,
+            inodes_percent=inodes_percent(use),
+            full_in_days=days_to_full(history.get((guest.uuid, name)), use.available_bytes),
+        )
+        for guest, name, volume, use in _uses(guests, found)
+    )
+
+
+def samples(guests: Iterable[Guest], found: Mapping[str, Inside | str], *, now_s: int) -> tuple[Series, ...]:
+    """What of it the history keeps."""
+    return tuple(
+        Series(guest.uuid, name, use.size_bytes, ((now_s, use.size_bytes - use.free_bytes),))
+        for guest, name, _, use in _uses(guests, found)
+    )
+
+
+def _uses(
+    guests: Iterable[Guest], found: Mapping[str, Inside | str]
+) -> Iterator[tuple[Guest, str, Volume, FileSystem]]:
+    for guest in sorted(guests, key=lambda each: each.name):
+        for disk in guest.disks:
+            inside = found.get(disk.path)
+            for volume in inside.disk.volumes if isinstance(inside, Inside) else ():
+                if volume.use is not None:
+                    yield guest, volume_name(disk.vdev, volume.name), volume, volume.use
+
+
 def use_facts(
     guests: Iterable[Guest],
     found: Mapping[str, Inside | str],
-    history: Mapping[tuple[str, str], Sequence[Sample]],
+    history: History,
     *,
     now_s: int,
 ) -> list[Facts]:
@@ -86,7 +128,7 @@ def _disk(
     guest: Guest,
     disk: GuestDisk,
     found: Inside | str | None,
-    history: Mapping[tuple[str, str], Sequence[Sample]],
+    history: History,
     now_s: int,
 ) -> Facts:
     facts: Facts = {"vdev": disk.vdev, "path": disk.path, "format": disk.format}
@@ -100,14 +142,14 @@ def _disk(
         "table": found.disk.table,
         "changed": _stamp(found.changed_s),
         "volumes": [
-            _volume(name, each, found.changed_s, history.get((guest.uuid, name), ()), now_s)
+            _volume(name, each, found.changed_s, history.get((guest.uuid, name)), now_s)
             for each in found.disk.volumes
             for name in [volume_name(disk.vdev, each.name)]
         ],
     }
 
 
-def _volume(name: str, volume: Volume, changed_s: int | None, samples: Sequence[Sample], now_s: int) -> Facts:
+def _volume(name: str, volume: Volume, changed_s: int | None, series: Series | None, now_s: int) -> Facts:
     use = volume.use
     facts: Facts = {
         "name": name,
@@ -136,7 +178,7 @@ def _volume(name: str, volume: Volume, changed_s: int | None, samples: Sequence[
         "superblock": None
         if use.superblock_free_bytes is None
         else {"free_bytes": use.superblock_free_bytes, "inodes_free": use.superblock_inodes_free},
-        "full_in_days": days_to_full(samples, use.available_bytes),
+        "full_in_days": days_to_full(series, use.available_bytes),
     }
     return facts
 
@@ -163,8 +205,8 @@ _HEAD = ("DOMU", "VOLUME", "HOLDS", "SIZE", "USED", "USE%", "INODES%", "WRITTEN"
 
 
 def use_lines(facts: Facts) -> Iterator[str]:
-    """The facts for a terminal: one line for each volume, and what could not be read."""
-    rows = [_HEAD, *_rows(facts["domus"])]
+    """The facts for a terminal: one line for each volume, and what could not be read. `!`: disks.warnAt is reached."""
+    rows = [_HEAD, *_rows(facts["domus"], facts["warn_at_percent"])]
     if len(rows) == 1:
         yield "No disks: no domU has one."
         return
@@ -173,7 +215,7 @@ def use_lines(facts: Facts) -> Iterator[str]:
         yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
-def _rows(domus: Iterable[Facts]) -> Iterator[tuple[str, ...]]:
+def _rows(domus: Iterable[Facts], warn: int) -> Iterator[tuple[str, ...]]:
     nothing = "-"
     for domu in domus:
         for disk in domu["disks"]:
@@ -193,11 +235,17 @@ def _rows(domus: Iterable[Facts]) -> Iterator[tuple[str, ...]]:
                     f"{kind}, mounted" if use["mounted"] else kind,
                     size_text(use["size_bytes"]),
                     size_text(use["used_bytes"]),
-                    f"{use['used_percent']}%",
-                    nothing if use["inodes_percent"] is None else f"{use['inodes_percent']}%",
+                    _share(use["used_percent"], warn),
+                    _share(use["inodes_percent"], warn),
                     nothing if use["age_s"] is None else f"{_age(use['age_s'])} ago",
                     nothing if full is None else f"{full} days",
                 )
+
+
+def _share(percent: int | None, warn: int) -> str:
+    if percent is None:
+        return "-"
+    return f"{percent}% !" if percent >= warn else f"{percent}%"
 
 
 def _age(age_s: int) -> str:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from reconciler import last_good, ledger, reverted, tally
+from reconciler import disk_record, last_good, ledger, reverted, tally
 from reconciler.claims import without_refused
 from reconciler.config import Paths
 from reconciler.converge import Converger, Outcome
@@ -146,6 +146,7 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         reverted=reverted.load(dom0.paths.reverted),
         counted=_counted(dom0, observed),
         tally=tally.load(dom0.paths.tally, dom0.monotonic()),
+        looked=disk_record.load(dom0.paths.disks),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from reconciler.disk_record import Looked
 from reconciler.hotplug import templates_by_uuid
 from reconciler.ledger import Ledger
 from reconciler.life import Life
@@ -24,7 +25,7 @@ class Situation:
     `last` is what was last applied here. `stuck` are the uuids whose removal failed in this very pass:
     they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down. `reverted` are
     the changes of the guard that had to be taken back. `counted` is what the guard has counted by now, read where a
-    vif is audited, and `tally` what was known of that at the last pass.
+    vif is audited, and `tally` what was known of that at the last pass. `looked` is what was last found in guests' disks.
     """
 
     desired: Desired
@@ -37,6 +38,7 @@ class Situation:
     reverted: tuple[Reverted, ...] = ()
     counted: Counts | None = None
     tally: Tally | None = None
+    looked: Looked | None = None
 
     @cached_property
     def applied(self) -> Mapping[str, DomU]:

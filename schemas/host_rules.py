@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from schemas.host import DiskUse, Host, HostSpec, RestartLimit, Start
+from schemas.host import Host, HostSpec, RestartLimit, Start
 from schemas.rule import Broken, idle
 from schemas.tree import Path
 
@@ -94,7 +94,5 @@ def _idle_words(spec: HostSpec) -> Iterator[Broken]:
         yield idle(("spec", "windows"))
     if spec.limits.restart != RestartLimit():
         yield idle(("spec", "limits", "restart"))
-    if spec.disks != DiskUse():
-        yield idle(("spec", "disks"))
     if spec.start != Start():
         yield idle(("spec", "start"))

@@ -103,6 +103,14 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskUse:
+    """The watch over guests' file systems: how full is too full, and how often is looked."""
+
+    warn_percent: int = 90
+    interval_s: int = 600
+
+
+@dataclass(frozen=True, slots=True)
 class Host:
     """The dom0 as wanted. `unknown_vifs` and `log` are the guard's; see reconciler.guard.binding."""
 
@@ -118,6 +126,7 @@ class Host:
     log_per: Literal["second", "minute", "hour", "day"]
     disruption: Literal["none", "link", "reboot"]
     limits: Limits
+    disks: DiskUse = DiskUse()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from schemas.host import Host as HostDocument
 from schemas.network import Network
 from schemas.scalars import parse_rate
 from schemas.segments import segments
-from state.desired import Address, Boot, Desired, Disk, DomU, Host, Limits, Vif, Vnc
+from state.desired import Address, Boot, Desired, Disk, DiskUse, DomU, Host, Limits, Vif, Vnc
 
 # What a spec names by its function, and where Debian's grub-xen-host keeps it.
 _PVGRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
@@ -70,6 +70,7 @@ def resolve_host(host: HostDocument) -> Host:
         log_per=per,  # type: ignore[arg-type]  # the scalar's pattern allows these four words only
         disruption=spec.disruption,
         limits=Limits(absent=spec.limits.absent, detach_percent=spec.limits.detach),
+        disks=DiskUse(warn_percent=spec.disks.warn_at, interval_s=spec.disks.interval),
     )
 
 

@@ -10,10 +10,10 @@ import click
 from reconciler import FORMAT_VERSION
 from reconciler.cli.machine import dom0, told
 from reconciler.cli.options import target
-from reconciler.cli.output import Failed, say
-from reconciler.disk_look import guests, readable
+from reconciler.cli.output import say
+from reconciler.disk_look import look
 from reconciler.disk_use import use_facts, use_lines
-from state.insides import look_into
+from state.desired import DiskUse
 
 
 @click.command("disks")
@@ -26,16 +26,14 @@ def disks_command(names: tuple[str, ...], config_path: Path | None, as_json: boo
     """Show how full guests' file systems are, running or not, as they were last written. Changes nothing."""
     machine = dom0(target(config_path, None, None, None).config)
     with told():
-        known = guests(machine)
-        if missing := [name for name in names if name not in {guest.name for guest in known}]:
-            raise Failed(f"no domU {missing[0]!r}, neither last applied here nor alive")
-        chosen = [guest for guest in known if not names or guest.name in names]
-        found = look_into(machine.runner, readable(chosen))
-        now = machine.now()
+        last = machine.last()
+        seen = look(machine, names)
+    wanted = DiskUse() if last is None else last.desired.host.disks
     facts = {
         "format_version": FORMAT_VERSION,
         "time": machine.timestamp(),
-        "domus": use_facts(chosen, found, {}, now_s=int(now.timestamp())),
+        "warn_at_percent": wanted.warn_percent,
+        "domus": use_facts(seen.guests, seen.found, seen.history, now_s=seen.time_s),
     }
     if as_json:
         say(json.dumps(facts, indent=2))

@@ -68,7 +68,7 @@ def _inside(name: str, window: Window) -> Iterator[tuple[Volume, Window | None]]
         return
     yield volume, None
     for each in logical:
-        inner = f"{name}/{each.name}".removeprefix("/")
+        inner = f"{name}/{each.name}"
         why = each.why
         part = None
         try:

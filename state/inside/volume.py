@@ -32,7 +32,7 @@ class FileSystem:
 class Volume:
     """A part of a disk, or all of it.
 
-    `name` is "" for all of it, a partition's number, or of a logical volume the partition's and its own: `2/root`.
+    `name` is "" for all of it, a partition's number, or of a logical volume the partition's and its own: `2/root`, `/root`.
     `kind` is what is there: ext2, ext3, ext4, xfs, btrfs, the name of something that is not looked into, `empty` or
     `unknown`. `use` is None where it has none; `why` says so where it should have one.
     """

@@ -1,0 +1,75 @@
+"""What the last look into guests' disks has found. Under /run: who has rebooted looks anew.
+
+Written by the daemon's watch alone; passes read it, and tell what is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+from reconciler.durable import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """How full one file system of a domU is. Inodes are None where they have no end, days where nothing tells."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    uuid: str
+    domu: str
+    volume: str
+    kind: str
+    size_bytes: int
+    used_bytes: int
+    available_bytes: int
+    used_percent: int
+    inodes: int | None
+    inodes_free: int | None
+    inodes_percent: int | None
+    full_in_days: int | None
+
+    def over(self, percent: int) -> bool:
+        """Whether so much of its room or of its inodes is used."""
+        return max(self.used_percent, self.inodes_percent or 0) >= percent
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """One look: when, in seconds since 1970, how long it took, what it found, and how many disks could not be read."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    time_s: int
+    took_ms: int
+    filled: tuple[Filled, ...] = ()
+    unread: int = 0
+
+    def of(self, uuids: Iterable[str]) -> tuple[Filled, ...]:
+        """What was found of these domUs."""
+        wanted = frozenset(uuids)
+        return tuple(each for each in self.filled if each.uuid in wanted)
+
+
+_ADAPTER: TypeAdapter[Looked] = TypeAdapter(Looked)
+
+
+def load(path: Path) -> Looked | None:
+    """The last look; None where there was none since boot, or nothing can be made of what is there."""
+    try:
+        return _ADAPTER.validate_json(path.read_bytes(), strict=True)
+    except (OSError, ValidationError):
+        return None
+
+
+def save(path: Path, looked: Looked) -> None:
+    """Replace the last look.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    write_whole(path, _ADAPTER.dump_json(looked).decode() + "\n")
