@@ -60,7 +60,7 @@ class Run:
 
 
 # Verbs that know no repository.
-WITHOUT_GIT = {"drift", "history", "show", "violations", "bypass"}
+WITHOUT_GIT = {"drift", "history", "show", "violations", "disks", "bypass"}
 
 
 def mac(number: int) -> str:

@@ -1,0 +1,1 @@
+"""How long it takes to see how full the disks of many guests are."""
