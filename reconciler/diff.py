@@ -116,7 +116,7 @@ def _forgotten(situation: Situation, uuid: str) -> Change:
 
 def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
     life = situation.life(domu)
-    domain, before, observed = life.domain, life.before, situation.observed
+    domu, domain, before, observed = life.domu, life.domain, life.before, situation.observed
     items = [*diff_life(life)]
     yield from items
     if any(item.reason in {"name_taken", "unmanaged"} for item in items):
@@ -133,7 +133,8 @@ def _domu_changes(situation: Situation, domu: DomU) -> Iterator[Change | Note]:
         yield from diff_old_templates(domu, observed, life.templates)
     yield from diff_disks(life, observed)
     # Without a saved configuration it is being made, and nothing of it is known yet.
-    if domain is not None and domain.running and domain.saved is not None and domu.state == "running":
+    alive = domain is not None and domain.running and not life.anew
+    if domain is not None and alive and domain.saved is not None and domu.state == "running":
         yield from diff_live(domu, domain, observed, before)
         yield from diff_vifs(domu, domain, observed, before)
         yield from diff_staged(domu, domain, observed, before)

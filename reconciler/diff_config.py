@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from reconciler.file_change import file_removed, file_written
 from reconciler.plan import Cause, Change, Phase
-from reconciler.render_xl import HOTPLUG_SCRIPT, config_path, render_xl
+from reconciler.render_xl import ENDS, HOTPLUG_SCRIPT, config_path, on_crash, render_xl
 from reconciler.step import RemoveFile, Run, Step, WriteFile
 from schemas.scalars import is_domu_name
 from state.desired import DomU
@@ -160,8 +160,8 @@ def wanted_fields(domu: DomU) -> Fields:
         "vnc": None if domu.vnc is None else (domu.vnc.listen, domu.vnc.display),
         "serial": "pty" if domu.type == "hvm" else "",
         "onPoweroff": "preserve",
-        "onReboot": "preserve" if boot.phase == "install" else "restart",
-        "onCrash": domu.on_crash,
+        "onReboot": ENDS[boot.phase],
+        "onCrash": on_crash(domu),
         "vifs": [(vif.index, vif.name or "", HOTPLUG_SCRIPT, vif.rate) for vif in domu.vifs],
     }
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from reconciler.diff_end import after_shutdown, destroyed, stop
 from reconciler.diff_start import create, ours, start
-from reconciler.life import Life, blocked_life
+from reconciler.installing import started, told
+from reconciler.life import Life, blocked_life, refusal
 from reconciler.plan import Change, Note, Phase
 from reconciler.step import Remember
 from state.facts import fact
@@ -22,8 +23,11 @@ def diff_life(life: Life) -> Iterator[Change | Note]:
     if stranger is not None:
         yield blocked_life(life, "name_taken", stranger)
         return
+    yield from diff_installation(life)
     if domain is not None and domain.dying:
         yield Note(life.address, "dying", f"domain {domain.domid} is still being torn down")
+    elif domain is not None and life.owned is not None and life.anew:
+        yield from _anew(life, domain)
     elif domain is not None and domain.shutdown is not None:
         yield from after_shutdown(life, domain)
     elif domain is not None:
@@ -44,8 +48,35 @@ def _alive(life: Life, domain: Domain) -> Iterator[Change | Note]:
         yield _adopt(life, domain)
     elif life.owned.powered_off:
         yield _switched_on(life, domain)
+    yield from _known(life, domain)
     if life.domu.state == "halted":
         yield stop(life, domain)
+
+
+def diff_installation(life: Life) -> Iterator[Change | Note]:
+    """What there is to know of an installation that git asks for, and where a human must act."""
+    found = life.installation
+    said = None if found is None or life.domu.state != "running" else told(life.domu.name, found)
+    if said is None:
+        return
+    reason, what, acts = said
+    if acts:
+        yield refusal(life.domu, ("update",), reason, what)
+    elif life.domain is None or life.domain.running:
+        yield Note(life.address, reason, what)
+
+
+def _anew(life: Life, domain: Domain) -> Iterator[Change]:
+    """The end of what is there, and the installer instead: noted first, so that a pass that is cut short goes on with it."""
+    again = Remember(life.domu.uuid, "install", "")
+    if domain.running:
+        ended = stop(life, domain)
+        ended = replace(ended, steps=(again, *ended.steps), after={"state": "installed anew"}, inverse=())
+    else:
+        before = {"state": f"shut down ({domain.shutdown})", "domid": domain.domid}
+        ended = destroyed(life, domain, again, before=before, after={"state": "installed anew"}, reason="")
+    yield replace(ended, cause="intentional", impact="data", reason="reinstall")
+    yield create(life, cause="intentional")
 
 
 def _half_made(life: Life, domain: Domain) -> Iterator[Change]:
@@ -67,14 +98,16 @@ def _stranger(life: Life) -> str | None:
 
 
 def _adopt(life: Life, domain: Domain) -> Change:
-    domu = life.domu
+    domu, found = life.domu, life.installation
+    known = started(domu, None) if found is None else found.record
+    noted = (Remember(domu.uuid, "install", known),) if known else ()
     return Change(
         address=life.address,
         actions=("adopt",),
         cause="intentional",
         impact="none",
         phase=Phase.PREPARE,
-        steps=ours(domu),
+        steps=(*ours(domu), *noted),
         fingerprint=(life.fact("domain"),),
         before={"domid": domain.domid},
         after={"uuid": domu.uuid},
@@ -98,6 +131,18 @@ def _switched_on(life: Life, domain: Domain) -> Change:
         reason="started_by_hand",
         domid=domain.domid,
     )
+
+
+def _known(life: Life, domain: Domain) -> Iterator[Change]:
+    """What the ledger is to know of an installation that it has not seen begin, for when the domain is gone."""
+    found, owned = life.installation, life.owned
+    if found is not None and owned is not None and found.record and found.record != owned.install:
+        note = Remember(life.domu.uuid, "install", found.record)
+        change = _noted(life, note, {"install": owned.install or "unknown"}, {"install": found.record})
+        # Behind what else is noted of it in the same plan.
+        yield replace(
+            change, cause="corrective", fingerprint=(life.fact("domain"),), domid=domain.domid, order=2
+        )
 
 
 def diff_protection(life: Life) -> Iterator[Change]:

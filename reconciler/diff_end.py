@@ -7,6 +7,7 @@ from typing import Any
 
 from reconciler.diff_config import is_of
 from reconciler.diff_start import CREATE_TIMEOUT_S, create
+from reconciler.installing import Installation, is_installer
 from reconciler.ledger import Owned
 from reconciler.life import Life, blocked_life
 from reconciler.plan import Change, Note, Phase
@@ -25,7 +26,8 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
         what = f"domain {domain.domid} is suspended ({domain.shutdown}): left to whoever saves or moves it"
         yield Note(life.address, "suspended", what)
         return
-    by_customer = domain.shutdown == "poweroff"
+    # Nobody's customer has it yet: an installer that powers its machine off is done.
+    by_customer = domain.shutdown == "poweroff" and not is_installer(domain)
     if _monitor_acts(life, domain):
         yield Note(
             life.address,
@@ -33,6 +35,9 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
             f"domain {domain.domid} has shut down ({domain.shutdown}): its monitor acts",
         )
         return
+    found = life.installation
+    if found is not None and found.stage == "crashed":
+        return  # evidence, until a human has seen it; see diff_installation
     if domain.shutdown in {"crash", "watchdog"} and domu.on_crash == "preserve":
         yield Note(
             life.address,
@@ -45,17 +50,13 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
             life, "unmanaged", f"domain {domain.domid} has shut down and was never managed here"
         )
         return
-    if _installed(life, domain):
-        yield Note(
-            life.address,
-            "installed",
-            f"domain {domain.domid}: its installer has ended, and would begin anew: left so until git says "
-            f"`phase: run` (`xl destroy {domain.domid}` has it begin anew)",
-        )
+    if found is not None and found.stage == "ended" and is_installer(domain):
+        yield from _installed(life, domain, found)
         return
-    starts = domu.state == "running" and not (by_customer and domu.after_poweroff == "stay")
+    stays = life.waits or (by_customer and domu.after_poweroff == "stay")
+    starts = domu.state == "running" and not stays
     # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
-    stays_off = domu.state == "running" and not starts
+    stays_off = domu.state == "running" and by_customer and domu.after_poweroff == "stay"
     yield destroyed(
         life,
         domain,
@@ -74,15 +75,18 @@ def _monitor_acts(life: Life, domain: Domain) -> bool:
     return life.monitored and not (domain.shutdown == "poweroff" and preserved)
 
 
-def _installed(life: Life, domain: Domain) -> bool:
-    """Whether an installer has rebooted its machine, and git still says that the installer is to start.
-
-    One that asks nothing would write over what it has just installed, again and again.
-    """
-    boot = life.domu.boot
-    kept = domain.saved is not None and domain.saved.on_reboot == "preserve"
-    wanted = boot is not None and boot.phase == "install" and life.domu.state == "running"
-    return domain.shutdown == "reboot" and kept and wanted
+def _installed(life: Life, domain: Domain, found: Installation) -> Iterator[Change]:
+    """The end of an installer that has done its work: noted first, so that it is never started over what it installed."""
+    yield destroyed(
+        life,
+        domain,
+        Remember(life.domu.uuid, "install", found.record),
+        before={"phase": f"install, shut down ({domain.shutdown})", "domid": domain.domid},
+        after={"phase": "run" if found.advances else "installed: waits for `boot.phase: run`"},
+        reason="installed",
+    )
+    if found.advances:
+        yield create(life, cause="intentional")
 
 
 def destroyed(

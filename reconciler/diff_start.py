@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from reconciler.installing import started
 from reconciler.life import Life, blocked_life
 from reconciler.plan import Cause, Change, Note, Phase
 from reconciler.render_xl import config_path
@@ -18,6 +19,9 @@ CREATE_TIMEOUT_S = 200.0
 def start(life: Life) -> Iterator[Change | Note]:
     """The creation of a domU that does not run, or why it is not started."""
     domu, owned, observed = life.domu, life.owned, life.observed
+    found = life.installation
+    if life.waits or (found is not None and found.stage == "interrupted" and not life.monitored):
+        return  # see diff_installation
     if owned is not None and owned.powered_off and domu.after_poweroff == "stay":
         yield Note(
             life.address, "powered_off", "its customer switched it off: left off (afterPoweroff: stay)"
@@ -65,7 +69,14 @@ def create(life: Life, *, cause: Cause) -> Change:
     steps: list[Step] = [*ours(domu)]
     if life.owned is not None and life.owned.powered_off:
         steps.append(Remember(domu.uuid, "powered-off", "no"))
+    anew = life.installation is not None and life.installation.anew
+    if anew:
+        steps.append(Remember(domu.uuid, "install", ""))
     steps.append(Run(("xl", "create", "-q", "-f", config_path(domu.name)), timeout_s=CREATE_TIMEOUT_S))
+    known = started(domu, life.owned)
+    if known is not None:
+        # Behind it: one that did not start has installed nothing, and may be tried again.
+        steps.append(Remember(domu.uuid, "install", known))
     vifs = tuple(
         (
             f"vif:{domu.uuid}:{vif.index}",
@@ -79,7 +90,7 @@ def create(life: Life, *, cause: Cause) -> Change:
         address=life.address,
         actions=("create",),
         cause=cause,
-        impact="none",
+        impact="data" if anew else "none",
         phase=Phase.ADD,
         steps=tuple(steps),
         # Not what is now but what must be when it starts: the remains of a crash are cleaned up before.
@@ -90,6 +101,7 @@ def create(life: Life, *, cause: Cause) -> Change:
             "memory": f"{domu.memory_mib}MiB",
             "vcpus": domu.vcpus,
             "ips": [address_text(address) for vif in domu.vifs for address in vif.addresses],
+            **_phase(life),
         },
         counts=(life.address,),
         inverse=(StopDomain(domu.uuid, None, life.grace_s),),
@@ -98,6 +110,14 @@ def create(life: Life, *, cause: Cause) -> Change:
         uuid=domu.uuid,
         order=1,
     )
+
+
+def _phase(life: Life) -> dict[str, str]:
+    """What a reviewer is to know of a start that is an installer's: what comes when that has ended."""
+    boot, found = life.domu.boot, life.installation
+    if boot is None or boot.phase != "install" or found is None:
+        return {}
+    return {"phase": "install, then run by itself" if found.advances else "install, then halted"}
 
 
 def ours(domu: DomU) -> tuple[Step, ...]:

@@ -25,13 +25,15 @@ class Owned:
     """One domU that is ours. `disks` maps paths to the `device:inode` that was made or adopted, with MAKING before it while that is under way.
 
     `powered_off` is set while the domU is off because its customer switched it off.
-    `protect` outlives the file in git that asked for it.
+    `protect` outlives the file in git that asked for it. `install` is how far its installation has come, as
+    reconciler.installing writes it.
     """
 
     name: str
     disks: Mapping[str, str] = field(default_factory=dict)
     powered_off: bool = False
     protect: bool = False
+    install: str = ""
 
 
 Ledger = Mapping[str, Owned]
@@ -66,7 +68,7 @@ def _parsed(data: bytes, path: Path) -> Ledger:
 
 def _owned(entry: dict[str, Any]) -> Owned:
     owned = Owned(**entry)
-    texts = [owned.name, *owned.disks, *owned.disks.values()]
+    texts = [owned.name, owned.install, *owned.disks, *owned.disks.values()]
     if not all(isinstance(text, str) for text in texts):
         raise TypeError(f"a name, a path or an identity is no text in {entry!r:.200}")
     if not (isinstance(owned.powered_off, bool) and isinstance(owned.protect, bool)):
@@ -89,6 +91,7 @@ def remember(ledger: Ledger, uuid: str, fact: str, value: str) -> Ledger:
     | released | | the domU is ours no more |
     | protect | yes, no | whether removing it needs an approval |
     | powered-off | yes, no | whether its customer switched it off |
+    | install | HOW DIGEST, or nothing | how far its installation has come, or that it is to begin |
     | disk | PATH=IDENTITY | the disk exists and was made or adopted for it |
 
     Raises:
@@ -104,6 +107,8 @@ def remember(ledger: Ledger, uuid: str, fact: str, value: str) -> Ledger:
             return {**ledger, uuid: replace(entry, protect=value == "yes")}
         case "powered-off":
             return {**ledger, uuid: replace(entry, powered_off=value == "yes")}
+        case "install":
+            return {**ledger, uuid: replace(entry, install=value)}
         case "disk":
             path, _, identity = value.rpartition("=")
             return {**ledger, uuid: replace(entry, disks={**entry.disks, path: identity})}

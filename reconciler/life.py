@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.installing import Installation
 from reconciler.ledger import Owned
 from reconciler.plan import Actions, Change, Phase
 from reconciler.render_xl import config_path
@@ -17,7 +18,7 @@ from state.observed import Domain, Observed
 class Life:
     """One domU's situation: what is wanted, what lives, what the ledger knows, what was last applied.
 
-    `running` are the names of every running domain, now and earlier, by uuid; `templates` the paths of its vifs'
+    `domu` and `before` are as their installation has come by now; see reconciler.installing. `running` are the names of every running domain, now and earlier, by uuid; `templates` the paths of its vifs'
     templates, by index.
     """
 
@@ -29,6 +30,7 @@ class Life:
     grace_s: float
     running: Mapping[str, frozenset[str]]
     templates: Mapping[int, str]
+    installation: Installation | None = None
 
     @property
     def monitored(self) -> bool:
@@ -73,6 +75,16 @@ class Life:
     def address(self) -> str:
         """`domu.NAME`."""
         return f"domu.{self.domu.name}"
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is installed, and nobody has said yet that it is to run."""
+        return self.installation is not None and self.installation.waits
+
+    @property
+    def anew(self) -> bool:
+        """Whether a human has said that its installation is to begin again."""
+        return self.installation is not None and self.installation.anew and self.domu.state == "running"
 
     def fact(self, kind: str, rest: str | None = None) -> tuple[str, str]:
         """A fact of this domU with its present value, for fingerprints."""

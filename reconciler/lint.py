@@ -81,6 +81,7 @@ def _change(change: Change) -> Iterator[str]:
         change.impact != "none"
         and change.address != "guard"
         and not (change.early or any(_takes_away(step) for step in change.steps))
+        and not (change.impact == "data" and "create" in change.actions)
     ):
         yield f"{change.address} claims an impact that none of its steps has"
 

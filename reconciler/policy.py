@@ -22,12 +22,13 @@ _ALLOWED: Mapping[Disruption, Impact] = {"none": "none", "link": "link", "reboot
 class Policy:
     """Who acts. By hand, `mode: report` does not bind; `disruption` then replaces what the specs say.
 
-    `retry`: a change of the guard that had to be taken back is tried again.
+    `retry`: a change of the guard that had to be taken back is tried again. `anew`: see Situation, which is made with it.
     """
 
     by_hand: bool = True
     disruption: Disruption | None = None
     retry: bool = False
+    anew: frozenset[str] = frozenset()
 
 
 def apply_policy(changes: Sequence[Change], situation: Situation, policy: Policy) -> tuple[Change, ...]:
@@ -61,12 +62,14 @@ def _judge(
     if not policy.by_hand and arrives and change.phase is Phase.ADD:
         # Whether it has ended where it came from is for a human to know.
         return replace(change, when="approval", reason="move")
-    if removal and owned is not None and (owned.protect or (domu is not None and domu.protect)):
+    destroys = removal or change.impact == "data"
+    if destroys and owned is not None and (owned.protect or (domu is not None and domu.protect)):
         return replace(change, blocked="protected: needs an approval", reason="protected")
     if (why := over_limit.get("absent" if removal else "detach" if change.early else "")) is not None:
         return replace(change, blocked=why, reason="guard_exceeded")
     # `state: halted` and `state: absent` are said in so many words in git: no second word is asked for.
-    if domu is None or removal or change.after.get("state") == "halted":
+    # So is an installation that is to begin again, by whoever has named the domU.
+    if domu is None or removal or change.after.get("state") == "halted" or change.impact == "data":
         return change
     allowed = _ALLOWED[policy.disruption or domu.disruption]
     if IMPACTS.index(change.impact) > IMPACTS.index(allowed):

@@ -120,8 +120,14 @@ def interest(desired: Desired, last: LastGood | None, owned: ledger.Ledger) -> I
     )
 
 
-def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) -> Situation:
-    """The situation of this host right now.
+def look(
+    dom0: Dom0,
+    desired: Desired,
+    source: Source,
+    last: LastGood | None,
+    anew: frozenset[str] = frozenset(),
+) -> Situation:
+    """The situation of this host right now; `anew` as in Situation.
 
     Raises:
         ReadError: it cannot be read.
@@ -147,6 +153,7 @@ def look(dom0: Dom0, desired: Desired, source: Source, last: LastGood | None) ->
         counted=_counted(dom0, observed),
         tally=tally.load(dom0.paths.tally, dom0.monotonic()),
         looked=disk_record.load(dom0.paths.disks),
+        anew=anew,
     )
 
 
@@ -174,8 +181,8 @@ def _masked(observed: Observed, secrets: Path, desired: Desired) -> Observed:
     return replace(observed, files=files, domains=domains)
 
 
-def present(dom0: Dom0, reading: Reading) -> Situation:
-    """The situation as things are now. Changes nothing.
+def present(dom0: Dom0, reading: Reading, anew: frozenset[str] = frozenset()) -> Situation:
+    """The situation as things are now. Changes nothing. `anew` as in Situation.
 
     Raises:
         ReadError: the host cannot be read.
@@ -183,7 +190,7 @@ def present(dom0: Dom0, reading: Reading) -> Situation:
     """
     last = dom0.last()
     desired, source = wanted(reading, last)
-    return look(dom0, desired, source, last)
+    return look(dom0, desired, source, last, anew)
 
 
 def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
@@ -193,7 +200,7 @@ def current_plan(dom0: Dom0, reading: Reading, policy: Policy) -> Plan:
         ReadError: the host cannot be read.
         SpecError: the commit is refused and there is nothing to fall back to.
     """
-    return make_plan(present(dom0, reading), policy)
+    return make_plan(present(dom0, reading, policy.anew), policy)
 
 
 def drift_plan(dom0: Dom0) -> Plan | None:
@@ -252,6 +259,7 @@ def apply(
     """Bring the host to what the reading wants, as far as the policy and the reviewed plan allow.
 
     `since` is what had been applied, see reconciler.follow, when it was decided that the reading is to be followed.
+    `policy.anew` is meant for the first plan alone, which notes it before anything else.
 
     Raises:
         BusyError: somebody else is at it.
@@ -265,7 +273,7 @@ def apply(
         last = dom0.last()
         see_not_overtaken(last, reading, since)
         desired, source = wanted(reading, last)
-        situation = look(dom0, desired, source, last)
+        situation = look(dom0, desired, source, last, policy.anew)
         plan = make_plan(situation, policy)
         if reviewed is not None:
             plan = restricted(plan, reviewed)

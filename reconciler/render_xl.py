@@ -17,6 +17,9 @@ _UNQUOTABLE = re.compile(r'[\x00-\x1f\x7f"\\]')
 # Inside vif, disk and vfb strings a comma starts the next key.
 _UNSPLITTABLE = re.compile(r'[\x00-\x1f\x7f"\\,]')
 HOTPLUG_SCRIPT = "vif-domgit"
+# What the toolstack does when a guest reboots: that of an installer ends the phase, instead of starting it again. By
+# this a living domain is known to be an installer, whatever git says by now.
+ENDS = {"install": "preserve", "run": "restart"}
 # A node of xenstore holds less than 4 KiB, its path included; a vif whose addresses do not fit would not start.
 TOLD_LIMIT = 2048
 _PLACEHOLDER_START = "@domgit-secret:"
@@ -72,11 +75,16 @@ def render_xl(domu: DomU) -> str:
         lines.append(_list("vfb", [",".join(f"{key}={value}" for key, value in _vnc(domu.vnc).items())]))
     lines += [
         _text("on_poweroff", "preserve"),
-        # An installer's reboot ends the phase instead of starting the installer again.
-        _text("on_reboot", "preserve" if boot.phase == "install" else "restart"),
-        _text("on_crash", domu.on_crash),
+        _text("on_reboot", ENDS[boot.phase]),
+        _text("on_crash", on_crash(domu)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def on_crash(domu: DomU) -> str:
+    """What the toolstack does when the guest crashes; an installer is never started again by that."""
+    installs = domu.boot is not None and domu.boot.phase == "install"
+    return "preserve" if installs and domu.on_crash == "restart" else domu.on_crash
 
 
 def vif_arguments(vif: Vif) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from reconciler.disk_record import Looked
 from reconciler.hotplug import templates_by_uuid
+from reconciler.installing import as_installed, installation
 from reconciler.ledger import Ledger
 from reconciler.life import Life
 from reconciler.plan import Note, Source
@@ -25,7 +26,8 @@ class Situation:
     `last` is what was last applied here. `stuck` are the uuids whose removal failed in this very pass:
     they count as alive, with all that they claim. `grace_s` is how long a guest may take to shut down. `reverted` are
     the changes of the guard that had to be taken back. `counted` is what the guard has counted by now, read where a
-    vif is audited, and `tally` what was known of that at the last pass. `looked` is what was last found in guests' disks.
+    vif is audited, and `tally` what was known of that at the last pass. `looked` is what was last found in guests' disks. `anew`
+    are the uuids of domUs whose installation a human has said to begin again.
     """
 
     desired: Desired
@@ -39,6 +41,7 @@ class Situation:
     counted: Counts | None = None
     tally: Tally | None = None
     looked: Looked | None = None
+    anew: frozenset[str] = frozenset()
 
     @cached_property
     def applied(self) -> Mapping[str, DomU]:
@@ -73,16 +76,24 @@ class Situation:
         return errors and not self.desired.held
 
     def life(self, domu: DomU) -> Life:
-        """The situation of one domU."""
+        """The situation of one domU, which is given as git has it."""
+        domain, owned = self.observed.by_uuid.get(domu.uuid), self.ledger.get(domu.uuid)
+        before = self.applied.get(domu.uuid)
+        found = installation(domu, domain, owned, before, anew=domu.uuid in self.anew)
+        # What was applied is that of a host on which nothing has happened since.
+        applied = (
+            None if before is None else as_installed(before, installation(before, None, owned, None), None)
+        )
         return Life(
-            domu=domu,
-            domain=self.observed.by_uuid.get(domu.uuid),
-            owned=self.ledger.get(domu.uuid),
-            before=self.applied.get(domu.uuid),
+            domu=as_installed(domu, found, before),
+            domain=domain,
+            owned=owned,
+            before=applied,
             observed=self.observed,
             grace_s=self.grace_s,
             running=self.running_names,
             templates=self.templates.get(domu.uuid, {}),
+            installation=found,
         )
 
 

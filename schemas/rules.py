@@ -49,8 +49,6 @@ def _rules(merged: Merged, footing: Footing | None, networks: Segments) -> Itera
     yield from _devices(spec)
     if footing is not None:
         yield from _paths(spec, footing)
-    if spec.boot is not None and spec.boot.then is not None:
-        yield idle(("spec", "boot", "then"))
     if spec.console.login == "ensure":
         yield idle(("spec", "console", "login"))
     for index, vif in enumerate(spec.vifs):

@@ -79,7 +79,8 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
     spec, metadata = document.spec, document.metadata
     kind = spec.type or "pv"
     memory = spec.memory or 0
-    vnc = spec.console.vnc
+    vnc, boot = spec.console.vnc, _boot(document)
+    installs = boot is not None and boot.phase == "install"
     return DomU(
         name=metadata.name,
         uuid=uuid_of(document),
@@ -94,7 +95,7 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
         max_memory_mib=spec.max_memory or memory,
         vcpus=spec.vcpus,
         max_vcpus=spec.max_vcpus or spec.vcpus,
-        boot=_boot(document),
+        boot=boot,
         disks=tuple(
             Disk(
                 vdev=disk.vdev,
@@ -115,6 +116,8 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
         file=file,
         moved_from=document.metadata.placement.from_,
         epoch=document.metadata.placement.epoch,
+        installed=_run(document) if installs else None,
+        advances=installs and spec.boot is not None and spec.boot.then == "run",
     )
 
 
@@ -136,18 +139,23 @@ def _boot(document: DomUDocument) -> Boot | None:
     boot = document.spec.boot
     if boot is None or document.spec.state == "absent":
         return None
-    if boot.phase == "install" and boot.install is not None:
-        install = boot.install
-        return Boot(
-            phase="install",
-            kernel=install.kernel,
-            ramdisk=install.ramdisk or "",
-            cmdline=install.cmdline,
-            bootloader="",
-            firmware="",
-            cdrom=install.cdrom or "",
-        )
-    run = boot.run
+    if boot.phase == "run" or boot.install is None:
+        return _run(document)
+    install = boot.install
+    return Boot(
+        phase="install",
+        kernel=install.kernel,
+        ramdisk=install.ramdisk or "",
+        cmdline=install.cmdline,
+        bootloader="",
+        firmware="",
+        cdrom=install.cdrom or "",
+    )
+
+
+def _run(document: DomUDocument) -> Boot | None:
+    """How the installed system starts, whatever the phase is."""
+    run = None if document.spec.boot is None else document.spec.boot.run
     if run is None:
         return None
     kernel = _PVGRUB.get(document.spec.type or "pv", "") if run.firmware == "pvgrub" else run.kernel

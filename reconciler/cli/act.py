@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -23,6 +24,7 @@ from reconciler.policy import Disruption, Policy
 from reconciler.reconcile import Dom0, Result, apply, current_plan
 from reconciler.refusals import publish
 from reconciler.review import restricted
+from state.source import Reading
 
 # Where the daemon is at work, what the guard counts is as fresh as that, and nobody has to wait for it here: a listing with
 # 4,000 vifs takes some tenths of a second.
@@ -38,11 +40,19 @@ DAEMON_LOOKS_S = 600.0
     type=click.Choice(["none", "link", "reboot"]),
     help="How far to go, whatever the specs say.",
 )
+@click.option(
+    "--reinstall",
+    "names",
+    metavar="NAME",
+    multiple=True,
+    help="Begin the installation of this domU anew, over what is on its disks.",
+)
 def apply_command(
     where: Target,
     plan_name: str | None,
     yes: bool,
     disruption: Disruption | None,
+    names: tuple[str, ...],
 ) -> None:
     """Plan again, do what the reviewed PLAN allows (a file or a plan id), verify."""
     policy = Policy(by_hand=True, disruption=disruption, retry=True)
@@ -56,6 +66,7 @@ def apply_command(
     reading = read(where, fresh=True, applied=applied)
     if applied is not None and goes_back(reading, applied):
         say(f"domgit: this goes back: the commit does not descend from {applied[:12]}", err=True)
+    policy = replace(policy, anew=_anew(reading, names))
     with told():
         plan = current_plan(machine, reading, policy)
         if reviewed is not None:
@@ -69,6 +80,26 @@ def apply_command(
     told_result(result)
     publish(machine, unless_within_s=DAEMON_LOOKS_S)
     raise click.exceptions.Exit(result.exit_code)
+
+
+def _anew(reading: Reading, names: tuple[str, ...]) -> frozenset[str]:
+    """The uuids of those whose installation is to begin again.
+
+    Raises:
+        Failed: git does not ask for the installation of one of them.
+    """
+    domus = () if reading.desired is None else reading.desired.domus
+    found = {
+        domu.name: domu.uuid
+        for domu in domus
+        if domu.boot is not None and domu.boot.phase == "install" and domu.state == "running"
+    }
+    for name in names:
+        if name not in found:
+            raise Failed(
+                f"--reinstall {name}: git does not say `boot.phase: install` of a running domU {name}"
+            )
+    return frozenset(found[name] for name in names)
 
 
 def _revision(reviewed: Document, where: Target) -> str | None:

@@ -34,6 +34,7 @@ class Sight:
     open_ports: frozenset[str]
     bound_ports: frozenset[str]
     grants: frozenset[tuple[str, str, str]]
+    installers: frozenset[int]  # domids
 
 
 @dataclass(slots=True)
@@ -52,12 +53,15 @@ class Oracle(Seam):
     ledger: Callable[[], Ledger] = dict
     acts: int = 0
     last: str = ""
+    # Who has been installed, or begun to be, as far as the ledger has been told.
+    installed: frozenset[str] = frozenset()
     _sight: Sight | None = None
     _tried_from: frozenset[tuple[str, str, str]] | None = None
 
     def before(self, argv: Argv) -> Literal["do", "refuse", "skip"]:
         self.acts, self.last = self.acts + 1, " ".join(argv)
         self._sight = sight(self.host)
+        self.installed = frozenset(uuid for uuid, owned in self.ledger().items() if owned.install)
         if argv[0] == "domgit:watchdog":
             self._tried_from = self._sight.grants
         return self.inner.before(argv)
@@ -87,6 +91,7 @@ class Oracle(Seam):
             argv[0] == "domgit:write" and argv[1].startswith("/etc/xen/") and argv[1].endswith(".cfg")
         ):
             yield from strange_disks(self.host, self.host.files.texts[argv[-1]], self.ledger())
+        yield from self._begun_again(argv, now.installers - was.installers)
         yield from self._opened(now.open_ports - was.open_ports)
         if argv[0] == "nft" and now.grants == self._tried_from != was.grants:
             return  # a change was taken back: what was there before is nobody's new grant
@@ -95,6 +100,12 @@ class Oracle(Seam):
             if domain is not None and domain.runs and domain.uuid in self.owned:
                 yield f"{port} of {domain.name} is up on its bridge and has lost its binding"
         yield from self._granted(now.grants if argv[0] == "nft" else now.grants - was.grants, was.grants)
+
+    def _begun_again(self, argv: Argv, domids: frozenset[int]) -> Iterator[str]:
+        """Installers that were started for who had been installed before."""
+        for uuid in (self.host.toolstack.domains[domid].uuid for domid in domids):
+            if argv[:2] == ("xl", "create") and uuid in self.installed:
+                yield f"an installer was started over what {uuid} has on its disks"
 
     def _opened(self, ports: frozenset[str]) -> Iterator[str]:
         """Ports that came up just now: each with a binding of its own MAC, which its own specification gives it."""
@@ -180,6 +191,9 @@ def sight(host: Host) -> Sight:
         open_ports=guests,
         bound_ports=frozenset(name for name in ports if _bound(host, name)),
         grants=grants_of(host),
+        installers=frozenset(
+            each.domid for each in toolstack.domains.values() if each.config.on_reboot == "preserve"
+        ),
     )
 
 

@@ -20,7 +20,10 @@ _RESTING = {"powered_off", "crashed", "dying"}
 
 def judged(desired: Desired, plan: Plan) -> tuple[DomU, ...]:
     """The domUs of git of which nothing is withheld."""
-    withheld = {change.uuid for change in plan.changes if change.waits}
+    # One that has run is not installed anew, whatever git says, and is held to all else that it says.
+    withheld = {
+        change.uuid for change in plan.changes if change.waits and change.reason != "installed_already"
+    }
     noted = {note.address for note in plan.notes if note.reason in _RESTING}
     return tuple(
         domu for domu in desired.domus if domu.uuid not in withheld and f"domu.{domu.name}" not in noted
@@ -74,10 +77,12 @@ def _waits_for_another(world: World, domu: DomU, plan: Plan) -> bool:
 
 
 def _installed(domu: DomU, domain: Domain | None, plan: Plan) -> bool:
-    """An installer that has rebooted is not to begin anew by itself."""
-    noted = any(note.address == f"domu.{domu.name}" and note.reason == "installed" for note in plan.notes)
+    """What an installer has left waits until git says that it is to run."""
+    said = [note.reason for note in plan.notes if note.address == f"domu.{domu.name}"]
+    said += [change.reason or "" for change in plan.changes if change.uuid == domu.uuid]
+    noted = not {"installed", "installed_already"}.isdisjoint(said)
     phase = None if domu.boot is None else domu.boot.phase
-    return noted and phase == "install" and domain is not None and domain.shutdown == "reboot"
+    return noted and phase == "install" and not domu.advances and domain is None
 
 
 def _domain(world: World, domu: DomU, domain: Domain) -> Iterator[str]:

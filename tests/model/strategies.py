@@ -162,11 +162,11 @@ class FleetDice:
         if dice.random() < 0.2:
             run["ramdisk"] = "/srv/xen/initrd.img"
         if dice.random() < 0.1:
-            return {
-                "phase": "install",
-                "install": {"kernel": "/srv/xen/vmlinuz", "cdrom": "/srv/xen/cd.iso"},
-                "run": run,
-            }
+            install = {"kernel": "/srv/xen/vmlinuz", "cdrom": "/srv/xen/cd.iso"}
+            if dice.random() < 0.3:
+                install["kernel"] = "/srv/xen/vmlinuz-2"
+            then = {"then": "run"} if dice.random() < 0.5 else {}
+            return {"phase": "install", **then, "install": install, "run": run}
         return {"run": run if dice.random() < 0.9 else {"bootloader": "pygrub"}}
 
     def _disks(self, slot: int) -> list[dict[str, Any]]:

@@ -55,6 +55,8 @@ def expected_config(bare: Json, metadata: Words, spec: Words, password: str | No
     config["on_poweroff"] = "preserve"
     config["on_reboot"] = "preserve" if installing else "restart"
     crash = spec.get("onCrash", "restart")
+    # An installer is never started again by its own end.
+    crash = "preserve" if installing and crash == "restart" else crash
     _put(config, "on_crash", None if crash == "destroy" else crash)  # libxl's own, and so left out
     return config
 

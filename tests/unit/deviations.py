@@ -10,6 +10,7 @@ from typing import Any
 from reconciler.diff import make_plan
 from reconciler.follow import wanted
 from reconciler.guard_limits import attempt
+from reconciler.installing import settings_digest
 from reconciler.last_good import LastGood
 from reconciler.ledger import Owned
 from reconciler.plan import Source
@@ -47,6 +48,7 @@ def situation(words: Words) -> Situation:
         stuck=frozenset(domus[name].uuid for name in words.get("stuck", ())),
         counted=_counted(words["counted"]) if "counted" in words else None,
         tally=_tally(words["since"]) if "since" in words else None,
+        anew=frozenset(domus[name].uuid for name in words.get("anew", ())),
     )
     return found if "reverted" not in words else _reverted(found, words["reverted"])
 
@@ -237,29 +239,52 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "addresses": _addresses,
     "seen": _seen,
 }
-_LEDGER_WORDS = {"owned", "powered_off", "protect", "disks"}
+_LEDGER_WORDS = {"owned", "powered_off", "protect", "disks", "install"}
 _SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}
 
 
 def _domain(world: World, words: Words, domu: DomU) -> None:
+    specified = domu
+    if "installed" in words:
+        domu = _installed(world, domu, words["installed"])
     if "up" in words:
-        world.start(domu, int(words["up"]))
-        for disk in domu.disks:
-            world.images.setdefault(disk.path, image(disk.path, (disk.size_bytes or 0) // MIB))
+        _up(world, domu, words["up"])
     for key, value in words.items():
         if key in _LEDGER_WORDS:
-            _ledger(world, domu, key, value)
+            _ledger(world, specified, key, value)
         elif key == "vifs":
             for index, each in value.items():
                 _vif(world, domu.name, int(index), each)
-        elif key == "monitor":
-            world.monitors.discard(config_path(domu.name))
-        elif key == "gone":
-            world.stop(domu.name)
-            world.monitors.discard(config_path(domu.name))
-        elif key != "up":
+        elif key in {"monitor", "gone"}:
+            _unwatched(world, domu, gone=key == "gone")
+        elif key not in {"up", "installed"}:
             text = render_xl(domu) if value == "rendered" else value
             world.domains[domu.name] = _changed(world.domains[domu.name], key, text)
+
+
+def _unwatched(world: World, domu: DomU, *, gone: bool) -> None:
+    world.monitors.discard(config_path(domu.name))
+    if gone:
+        world.stop(domu.name)
+
+
+def _installed(world: World, domu: DomU, domid: str) -> DomU:
+    """It runs from what its installer has left, as a pass has started it, or does not yet; as it is then."""
+    _ledger(world, domu, "install", "reboot" if domid == "none" else "runs")
+    domu = replace(domu, boot=domu.installed or domu.boot)
+    if domu.name in world.domains:
+        world.stop(domu.name)
+    world.files[config_path(domu.name)] = render_xl(domu)
+    world.monitors.discard(config_path(domu.name))
+    if domid != "none":
+        _up(world, domu, domid)
+    return domu
+
+
+def _up(world: World, domu: DomU, domid: str) -> None:
+    world.start(domu, int(domid))
+    for disk in domu.disks:
+        world.images.setdefault(disk.path, image(disk.path, (disk.size_bytes or 0) // MIB))
 
 
 def _ledger(world: World, domu: DomU, key: str, value: Any) -> None:
@@ -268,8 +293,17 @@ def _ledger(world: World, domu: DomU, key: str, value: Any) -> None:
         world.ledger.pop(domu.uuid, None)
     elif key == "disks":
         world.ledger[domu.uuid] = replace(entry, disks=value)
+    elif key == "install":
+        world.ledger[domu.uuid] = replace(entry, install=_record(domu, value))
     else:
         world.ledger[domu.uuid] = entry if key == "owned" else replace(entry, **{key: value == "yes"})
+
+
+def _record(domu: DomU, value: str) -> str:
+    """How far an installation has come, with what git says of it now unless told otherwise."""
+    if value == "none" or " " in value:
+        return "" if value == "none" else value
+    return f"{value} {'-' if domu.boot is None else settings_digest(domu.boot)}"
 
 
 def _changed(domain: Domain, key: str, value: Any) -> Domain:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,7 @@ def test_a_ledger_that_cannot_be_read_is_a_read_error(tmp_path: Path) -> None:
         ("protect", "no", Owned("vm01", BOTH[VM01].disks, powered_off=True)),
         ("powered-off", "no", Owned("vm01", BOTH[VM01].disks, protect=True)),
         ("powered-off", "yes", BOTH[VM01]),
+        ("install", "begun 12", replace(BOTH[VM01], install="begun 12")),
         (
             "disk",
             "/srv/a=b.img=2049:7",

@@ -62,7 +62,7 @@ def test_a_configuration_holds_what_the_specification_says() -> None:
         'serial = "pty"\n'
         'on_poweroff = "preserve"\n'
         'on_reboot = "preserve"\n'
-        'on_crash = "restart"\n'
+        'on_crash = "preserve"\n'
     )
 
 
@@ -77,6 +77,17 @@ def test_what_there_is_none_of_is_an_empty_list() -> None:
 
 def test_a_guest_that_runs_is_restarted_by_its_own_reboot() -> None:
     assert 'on_reboot = "restart"\n' in render_xl(domu())
+
+
+def test_an_installer_is_started_again_neither_by_its_reboot_nor_by_its_crash() -> None:
+    boot = {
+        "phase": "install",
+        "install": {"kernel": "/srv/xen/k"},
+        "run": {"kernel": "/srv/xen/k"},
+    }
+
+    assert 'on_reboot = "preserve"\non_crash = "preserve"\n' in render_xl(domu(boot=boot))
+    assert 'on_crash = "destroy"\n' in render_xl(domu(boot=boot, onCrash="destroy"))
 
 
 def test_a_tombstone_has_no_configuration() -> None:

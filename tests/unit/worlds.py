@@ -19,10 +19,11 @@ from reconciler.guard.binding import Guard
 from reconciler.guard.nftables_rules import listed
 from reconciler.hotplug import PATH as HOTPLUG
 from reconciler.hotplug import TEMPLATES, diff_templates, script
+from reconciler.installing import started
 from reconciler.ledger import Owned
 from reconciler.plan import Source
 from reconciler.reconcile import interest
-from reconciler.render_xl import config_path, render_xl
+from reconciler.render_xl import ENDS, config_path, on_crash, render_xl
 from reconciler.scope import Situation
 from reconciler.step import WriteFile
 from schemas.fleet import view
@@ -348,8 +349,8 @@ def saved(domu: DomU, domid: int) -> SavedDomain:
         vnc=None if domu.vnc is None else SavedVnc(domu.vnc.listen, domu.vnc.display),
         serial="pty" if domu.type == "hvm" else "",
         on_poweroff="preserve",
-        on_reboot="preserve" if boot.phase == "install" else "restart",
-        on_crash=domu.on_crash,
+        on_reboot=ENDS[boot.phase],
+        on_crash=on_crash(domu),
     )
 
 
@@ -371,6 +372,8 @@ def settled(want: Desired | None) -> World:
         world.ledger[domu.uuid] = Owned(domu.name, disks=made, protect=domu.protect)
         if domu.state == "running":
             world.start(domu, domid)
+            known = started(domu, None)
+            world.ledger[domu.uuid] = replace(world.ledger[domu.uuid], install=known or "")
     seen = world.observed(interest(want, None, world.ledger))
     templates = (
         step
