@@ -185,12 +185,13 @@ def _remaining(found: Scope, changes: Iterable[Change], situation: Situation) ->
     """The scope with the tombstones whose removal is withheld: they live on, and so do their bindings."""
     withheld = {change.uuid for change in changes if change.actions == ("delete",) and not change.due}
     # As it was applied: what still stands in the tombstone's file besides its name and uuid means nothing.
-    kept = tuple(
+    kept = [
         situation.applied[domu.uuid]
         for domu in found.tombstones
         if domu.uuid in withheld & situation.applied.keys()
-    )
-    return replace(found, retained=(*found.retained, *kept))
+    ]
+    # By name, as all else: of two that have what a newcomer wants, the plan names one.
+    return replace(found, retained=(*found.retained, *sorted(kept, key=lambda domu: domu.name)))
 
 
 def _expected(found: Scope, changes: Iterable[Change], situation: Situation) -> frozenset[str]:
