@@ -35,7 +35,7 @@ from reconciler.port_owner import port_owners
 from reconciler.render_xl import config_path
 from reconciler.review import restricted
 from reconciler.scope import Situation, scope
-from reconciler.secret import known, masked
+from reconciler.secret import known, masked, recognised
 from reconciler.step import SHUTDOWN_GRACE_S
 from reconciler.switches import switches
 from reconciler.violations import packets
@@ -175,7 +175,11 @@ def _masked(observed: Observed, secrets: Path, desired: Desired) -> Observed:
         for path, text in observed.files.items()
     }
     domains = tuple(
-        replace(each, staged=None if each.staged is None else masked(each.staged, names, own.get(each.uuid)))
+        replace(
+            each,
+            staged=None if each.staged is None else masked(each.staged, names, own.get(each.uuid)),
+            saved=None if each.saved is None else recognised(each.saved, names, own.get(each.uuid)),
+        )
         for each in observed.domains
     )
     return replace(observed, files=files, domains=domains)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.render_xl import SECRET_PLACEHOLDER
+from state.files import digest
 from state.run import ReadError
+from state.xl import SavedDomain
 
 # As a part of `vfb`, or a key of its own.
 _KEY = '(vncpasswd(?:=| = "))'
@@ -15,6 +18,8 @@ _PLACEHOLDER = re.compile(_KEY + re.escape(SECRET_PLACEHOLDER).replace(r"\{\}", 
 # VNC's own limit is eight characters; nothing that ends an xl.cfg string or starts its next key.
 _SECRET = re.compile(r"[A-Za-z0-9._+=@:/-]{1,64}")
 _REVEALED = re.compile(f"{_KEY}({_SECRET.pattern})")
+# A password that no secret of this host holds; no file has that name.
+ANOTHER = "(another)"
 # May say anything, `vncpasswd=` included.
 _COMMAND_LINE = 'cmdline = "'
 
@@ -39,6 +44,21 @@ def known(secrets: Path) -> Mapping[str, tuple[str, ...]]:
         value = _text(path)
         names[value] = (*names.get(value, ()), path.name)
     return names
+
+
+def recognised(
+    saved: SavedDomain, names: Mapping[str, tuple[str, ...]], own: str | None = None
+) -> SavedDomain:
+    """What libxl has saved, its password told by the name of the secret that holds it, ANOTHER where none does.
+
+    Of several secrets that hold the same, it is taken to have its `own`.
+    """
+    vnc = saved.vnc
+    if vnc is None or not vnc.password:
+        return saved
+    found = next((each for value, each in names.items() if digest(value) == vnc.password), ())
+    name = own if own in found else next(iter(found), ANOTHER)
+    return replace(saved, vnc=replace(vnc, password=name))
 
 
 def masked(text: str, names: Mapping[str, tuple[str, ...]], own: str | None = None) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from state.files import digest
 from state.listing import Entry, lines, parse_entries
 from state.run import ReadError, Runner, TornError, read
 
@@ -75,10 +76,14 @@ class SavedDisk:
 
 @dataclass(frozen=True, slots=True)
 class SavedVnc:
-    """The virtual frame buffer's VNC server; the password is read nowhere."""
+    """A VNC server. `password` is the digest of the one that it asks for, "" for none: in the clear it is kept nowhere.
+
+    What is read is compared with host-side secrets, and has the name of the one that fits from then on.
+    """
 
     listen: str
     display: int
+    password: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,7 +249,8 @@ def _saved_vnc(vnc: Entry) -> SavedVnc:
     # An address may have its display behind it; one of IPv6 always has.
     if match := _LISTEN.fullmatch(listen):
         listen, display = match["address"].strip("[]"), int(match["display"])
-    return SavedVnc(listen, display)
+    password = vnc.text("passwd", "")
+    return SavedVnc(listen, display, digest(password) if password else "")
 
 
 def _saved_vif(nic: Entry) -> SavedVif:

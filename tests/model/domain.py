@@ -94,10 +94,9 @@ def listed(domain: Domain) -> dict[str, Any]:
         "on_soft_reset": "soft_reset",
     }
     if saved.vnc is not None:
-        listen, display = saved.vnc
-        config["vfbs"] = [
-            {"devid": 0, "vnc": _without({"enable": "True", "listen": listen, "display": display}, 0)}
-        ]
+        listen, display, password = saved.vnc
+        server = _without({"enable": "True", "listen": listen, "display": display, "passwd": password}, 0)
+        config["vfbs"] = [{"devid": 0, "vnc": _without(server, "")}]
     return {"domid": domain.domid, "config": _without(_without(config, "destroy"), [])}
 
 

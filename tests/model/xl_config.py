@@ -80,7 +80,7 @@ class DomainConfig:
     bootloader: str = ""
     disks: tuple[DiskConfig, ...] = ()
     nics: Mapping[int, NicConfig] = field(default_factory=dict)
-    vnc: tuple[str, int] | None = None
+    vnc: tuple[str, int, str] | None = None  # where it listens, its display, its password
     on_poweroff: str = "destroy"
     on_reboot: str = "restart"
     on_crash: str = "destroy"
@@ -180,8 +180,8 @@ def _disk(text: str) -> DiskConfig:
     )
 
 
-def _vnc(vfbs: list[str]) -> tuple[str, int] | None:
+def _vnc(vfbs: list[str]) -> tuple[str, int, str] | None:
     if not vfbs:
         return None
     parts = dict(each.split("=", 1) for each in vfbs[0].split(","))
-    return parts["vnclisten"], int(parts["vncdisplay"])
+    return parts["vnclisten"], int(parts["vncdisplay"]), parts.get("vncpasswd", "")

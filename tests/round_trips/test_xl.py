@@ -16,7 +16,7 @@ import pytest
 from reconciler.diff_config import saved_fields, secret_mode, wanted_fields
 from reconciler.execute import HostDisk
 from reconciler.render_xl import config_path, render_xl, vif_arguments
-from reconciler.secret import known, masked, revealed
+from reconciler.secret import known, masked, recognised, revealed
 from state.desired import DomU, Vnc
 from state.run import ReadError
 from state.xl import parse_list_long
@@ -158,8 +158,9 @@ def judge(
     if config != meant:
         return differences(config, meant)
     saved = parse_list_long(json.dumps([{"domid": 7, "config": config}]))[7]
-    assert saved is not None
-    return differences(saved_fields(saved), wanted_fields(domu))
+    secret = None if domu.vnc is None else domu.vnc.secret
+    names = {password: (secret,)} if password is not None and secret is not None else {}
+    return differences(saved_fields(recognised(saved, names)), wanted_fields(domu))
 
 
 def untold(nic: Json, vif: Words) -> str:

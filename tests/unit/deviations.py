@@ -240,6 +240,7 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
     "seen": _seen,
 }
 _LEDGER_WORDS = {"owned", "powered_off", "protect", "disks", "install"}
+_VNC_WORDS = {"listen", "display", "password"}
 _SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}
 
 
@@ -308,6 +309,11 @@ def _record(domu: DomU, value: str) -> str:
 
 def _changed(domain: Domain, key: str, value: Any) -> Domain:
     changes: dict[str, Any] = {key: value}
+    if key in _VNC_WORDS:
+        assert domain.saved is not None
+        assert domain.saved.vnc is not None
+        shown: dict[str, Any] = {key: int(value) if key == "display" else value}
+        return replace(domain, saved=replace(domain.saved, vnc=replace(domain.saved.vnc, **shown)))
     if key in _SAVED_WORDS and domain.saved is not None:
         if key.endswith("memory"):
             changes = {f"{key}_mib": int(value)}

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from reconciler.guard import nftables
 from state import links, nft, xenstore, xl
+from state.files import digest
 from state.run import ReadError, TornError
 from tests.unit.captures import GUARD, capture, names
 
@@ -271,7 +272,7 @@ def test_read_only_is_a_missing_key_and_a_cdrom_is_marked() -> None:
     assert saved.disks == (xl.SavedDisk("hdc", "/srv/xen/i.iso", "raw", writable=False, cdrom=True),)
 
 
-def test_a_vnc_server_is_read_without_its_password() -> None:
+def test_a_vnc_server_is_read_and_of_its_password_a_digest() -> None:
     vnc = {"enable": "True", "listen": "127.0.0.1", "passwd": "secret", "display": 5}
     name = "xl-list-long-4.17.7-two-guests.json"
 
@@ -282,7 +283,7 @@ def test_a_vnc_server_is_read_without_its_password() -> None:
     off = changed(name, vfbs=[{"devid": 0, "vnc": {**vnc, "enable": "False"}}])
     with_display = changed(name, vfbs=[{"devid": 0, "vnc": {"enable": "True", "listen": "[2001:db8::5]:7"}}])
 
-    assert framebuffer.vnc == emulated.vnc == xl.SavedVnc("127.0.0.1", 5)
+    assert framebuffer.vnc == emulated.vnc == xl.SavedVnc("127.0.0.1", 5, digest("secret"))
     assert with_display.vnc == xl.SavedVnc("2001:db8::5", 7)
     assert "secret" not in repr((framebuffer, emulated))
     assert emulated.serial == "pty"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,10 +13,12 @@ from reconciler.plan_document import plan_document
 from reconciler.plan_text import plan_text
 from reconciler.policy import Policy
 from reconciler.render_xl import SECRET_PLACEHOLDER, render_xl
-from reconciler.secret import known, masked, revealed
+from reconciler.secret import ANOTHER, known, masked, recognised, revealed
+from state.files import digest
 from state.run import ReadError
+from state.xl import SavedDomain
 from tests.unit.deviations import situation
-from tests.unit.worlds import desired
+from tests.unit.worlds import desired, saved
 
 PLACEHOLDER = SECRET_PLACEHOLDER.format("vm01-vnc")
 
@@ -150,3 +153,33 @@ def test_a_placeholder_anywhere_but_behind_the_password_stays_one(tmp_path: Path
     text = f'cmdline = "k={SECRET_PLACEHOLDER.format("other")}"\n'
 
     assert revealed(text, tmp_path) == text
+
+
+def living(password: str) -> SavedDomain:
+    """A domain whose VNC server asks for this password, as libxl tells it."""
+    console = {"vnc": {"listen": "127.0.0.1", "display": "5"}}
+    found = saved(desired({"vm01": {"console": console}}).domus[0], 1)
+    assert found.vnc is not None
+    return replace(found, vnc=replace(found.vnc, password=digest(password) if password else ""))
+
+
+def told(domain: SavedDomain) -> str:
+    assert domain.vnc is not None
+    return domain.vnc.password
+
+
+def test_a_living_password_is_told_by_the_name_of_its_secret(secrets: Path) -> None:
+    (secrets / "aa-vnc").write_text("s3cret+/=\n")
+    names = known(secrets)
+
+    assert told(recognised(living("s3cret+/="), names)) == "aa-vnc"
+    assert told(recognised(living("s3cret+/="), names, "vm01-vnc")) == "vm01-vnc"
+    assert told(recognised(living("other"), names, "vm01-vnc")) == ANOTHER
+    assert told(recognised(living(""), names, "vm01-vnc")) == ""
+    assert "s3cret" not in repr(living("s3cret+/="))
+
+
+def test_one_without_a_server_has_no_password(secrets: Path) -> None:
+    found = saved(desired({"vm01": {}}).domus[0], 1)
+
+    assert recognised(found, known(secrets)) == found

@@ -346,7 +346,7 @@ def saved(domu: DomU, domid: int) -> SavedDomain:
             ),
             *cdrom,
         ),
-        vnc=None if domu.vnc is None else SavedVnc(domu.vnc.listen, domu.vnc.display),
+        vnc=None if domu.vnc is None else SavedVnc(domu.vnc.listen, domu.vnc.display, domu.vnc.secret or ""),
         serial="pty" if domu.type == "hvm" else "",
         on_poweroff="preserve",
         on_reboot=ENDS[boot.phase],
