@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from reconciler.life import Life
 from reconciler.plan import Change, Plan
 from reconciler.plan_document import plan_document
 from reconciler.plan_text import change_lines
@@ -12,10 +13,13 @@ from reconciler.scope import Situation
 from schemas.address import address_text
 from state.desired import DomU, Vif
 from state.observed import Domain
+from state.xenstore import Console
 
 Facts = dict[str, Any]
 # So many names are listed in a line; who needs all of them reads the plan.
 NAMES_IN_A_LINE = 8
+# The condition of a guest that has not yet what git says, and gets it when it reboots by itself.
+PENDING = "PendingReboot"
 _WAITS = {
     "report_only": "only watched (mode: report): `domgit apply` does it",
     "move": "comes from another host: see that it has ended there, then `domgit apply`",
@@ -35,11 +39,17 @@ def host_facts(plan: Plan) -> Facts:
         "blocked": [{"address": each.address, "why": each.blocked} for each in _blocked(changes)],
         "waits": [{"address": each.address, "why": _waits(each)} for each in waits],
         "removes": [each.address for each in changes if each.due and each.reason == "tombstone"],
-        "staged": sorted(
-            {each.address for each in changes if each.when == "next_guest_reboot" and not each.blocked}
-        ),
+        "staged": sorted({each.address for each in changes if _pending(each)}),
+        "pending_reboot": [
+            {"address": each.address, "fields": sorted(each.after)} for each in changes if _pending(each)
+        ],
         "notes": document["notes"],
     }
+
+
+def _pending(change: Change) -> bool:
+    """Whether it waits for nothing but the guest's own reboot."""
+    return change.when == "next_guest_reboot" and change.blocked is None
 
 
 def _blocked(changes: Sequence[Change]) -> Iterator[Change]:
@@ -62,7 +72,7 @@ def host_lines(facts: Facts) -> Iterator[str]:
         *(("blocked", each["address"], each["why"]) for each in facts["blocked"]),
         *(("waits", each["address"], each["why"]) for each in facts["waits"]),
         *(("removes", each, "its file says `state: absent`") for each in facts["removes"]),
-        *(("staged", each, "the guest's own next reboot brings it") for each in facts["staged"]),
+        *((PENDING, each["address"], _brings(each["fields"])) for each in facts["pending_reboot"]),
         *((_words(each["reason"]), each["address"], each["message"]) for each in facts["notes"]),
     ]
     together: dict[tuple[str, str], list[str]] = {}
@@ -73,6 +83,10 @@ def host_lines(facts: Facts) -> Iterator[str]:
     for (label, why), addresses in together.items():
         named, more = addresses[:NAMES_IN_A_LINE], len(addresses) - NAMES_IN_A_LINE
         yield line(label, f"{', '.join(named)}{f' and {more} more' if more > 0 else ''}: {why}")
+
+
+def _brings(fields: Sequence[str]) -> str:
+    return f"the guest's own next reboot brings {', '.join(fields)}"
 
 
 def line(label: str, text: object) -> str:
@@ -91,12 +105,14 @@ def _problem(diagnostic: Mapping[str, Any]) -> str:
     return f"{place} {diagnostic['message']} [{diagnostic['code']}]".lstrip()
 
 
-def domu_facts(name: str, situation: Situation, plan: Plan) -> Facts | None:
+def domu_facts(name: str, situation: Situation, plan: Plan, console: Console | None = None) -> Facts | None:
     """What is so with one domU: git's word or the last applied one, what lives, and everything that a plan says of it.
+
+    `console`: where its console is now, None where it has none.
 
     None for a name that neither git, nor what was last applied, nor the ledger, nor the host knows.
     """
-    uuid = _uuid(name, situation)
+    uuid = known_uuid(name, situation)
     if uuid is None:
         return None
     domu, by = _specification(uuid, situation)
@@ -107,13 +123,18 @@ def domu_facts(name: str, situation: Situation, plan: Plan) -> Facts | None:
     addresses = {f"domu.{each}" for each in names}
     document = plan_document(plan, timestamp="")
     file = None if domu is None else domu.file
+    domain = situation.observed.by_uuid.get(uuid)
+    pending = [each for each in plan.changes if each.uuid == uuid and _pending(each)]
     return {
         "name": name if domu is None else domu.name,
         "file": file,
         "uuid": uuid,
         "wanted": None if domu is None else domu.state,
         "specified_by": by,
-        "live": _live(situation.observed.by_uuid.get(uuid)),
+        "live": _live(domain),
+        "boot": None if shown is None else _boot(situation.life(shown)),
+        "console": None if shown is None else _console(shown, domain, console),
+        "pending_reboot": sorted(key for each in pending for key in each.after),
         "vifs": [_vif(each) for each in (() if shown is None else shown.vifs)],
         "diagnostics": [each for each in document["diagnostics"] if each["file"] == file],
         "notes": [each for each in document["notes"] if each["address"] in {*addresses, f"host.{plan.host}"}],
@@ -136,6 +157,10 @@ def domu_lines(facts: Facts) -> Iterator[str]:
     yield line("uuid", facts["uuid"])
     yield line("wanted", wanted or "nothing: not managed here")
     yield line("live", facts["live"])
+    if facts["boot"] is not None:
+        yield line("boot", _boot_line(facts["boot"]))
+    if facts["console"] is not None:
+        yield line("console", _console_line(facts["console"]))
     for vif in facts["vifs"]:
         parts = (vif["name"], vif["mac"], vif["bridge"], " ".join(vif["ips"]) or "no addresses", vif["rate"])
         yield line("vif", "  ".join(part for part in parts if part))
@@ -143,13 +168,15 @@ def domu_lines(facts: Facts) -> Iterator[str]:
         yield line("error" if each["severity"] == "error" else "warning", _problem(each))
     for each in facts["notes"]:
         yield line(_words(each["reason"]), each["message"])
+    if facts["pending_reboot"]:
+        yield line(PENDING, _brings(facts["pending_reboot"]))
     if not facts["changes"]:
         yield line("differs", "nothing")
     for change in facts["changes"]:
         yield from change_lines(change)
 
 
-def _uuid(name: str, situation: Situation) -> str | None:
+def known_uuid(name: str, situation: Situation) -> str | None:
     """Whose name it is: git's word first, then ours, then the host's."""
     known = (
         *((each.name, each.uuid) for each in situation.desired.domus),
@@ -190,3 +217,67 @@ def _vif(vif: Vif) -> Facts:
         "ips": [address_text(each) for each in vif.addresses],
         "rate": vif.rate_text,
     }
+
+
+def _boot(life: Life) -> Facts | None:
+    """How it starts: the phase that git says, how far that has come, and what the next start gets."""
+    boot, found = life.domu.boot, life.installation
+    if boot is None:
+        return None
+    return {
+        "phase": boot.phase if found is None else "install",
+        "then": "run" if found is not None and found.advances else None,
+        "installation": None if found is None else found.stage,
+        "starts": {
+            key: value
+            for key in ("bootloader", "kernel", "ramdisk", "cmdline", "cdrom")
+            if (value := getattr(boot, key))
+        },
+    }
+
+
+def _boot_line(boot: Facts) -> str:
+    phase = boot["phase"]
+    if boot["installation"] is not None:
+        then = ", then run" if boot["then"] else ""
+        phase = f"{phase}{then} ({boot['installation']})"
+    return "  ".join([phase, *(f"{key}={value}" for key, value in boot["starts"].items())])
+
+
+def _console(domu: DomU, domain: Domain | None, console: Console | None) -> Facts:
+    """The console as wanted and as it is; the name of a password's secret, and never the password."""
+    vnc, saved = domu.vnc, None if domain is None else domain.saved
+    now = None if saved is None else saved.vnc
+    return {
+        "device": domu.console_device,
+        "vnc": None if vnc is None else _server(vnc.listen, vnc.display, vnc.secret),
+        "live": None
+        if console is None
+        else {
+            "type": console.type,
+            "path": console.path,
+            "vnc": None if now is None else _server(now.listen, now.display, now.password or None),
+            "vnc_port": console.vnc_port or None,
+        },
+    }
+
+
+def _server(listen: str, display: int, secret: str | None) -> Facts:
+    return {"listen": listen, "display": display, "password": secret}
+
+
+def _console_line(console: Facts) -> str:
+    """`hvc0, no screen; live: xenconsoled /dev/pts/3, no screen`."""
+    live = console["live"]
+    text = f"{console['device']}, {_screen(console['vnc'])}"
+    if live is None:
+        return text
+    where = " ".join(part for part in (live["type"], live["path"]) if part) or "nowhere"
+    return f"{text}; live: {where}, {_screen(live['vnc'])}"
+
+
+def _screen(server: Facts | None) -> str:
+    if server is None:
+        return "no screen"
+    password = "no password" if server["password"] is None else f"password {server['password']}"
+    return f"screen {server['listen']} display {server['display']} ({password})"

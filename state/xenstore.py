@@ -134,3 +134,36 @@ def _vifs_below(runner: Runner, path: str) -> tuple[BackendVif, ...]:
     if completed.rc != 0 and completed.stderr.strip() == never and not completed.stdout:
         return ()
     return parse_vifs(completed.output())
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """Where a guest's console is now; what is not there is "". `vnc_port` is that of its screen."""
+
+    path: str
+    type: str
+    vnc_port: str = ""
+
+
+def read_console(runner: Runner, domid: int, *, serial: bool = False) -> Console:
+    """A domain's console: the first serial port of an HVM guest, the paravirtualised one of all others.
+
+    The toolstack and xenconsoled write these nodes, and the guest may not. The password beside them is not read.
+
+    Raises:
+        ReadError: xenstore does not answer.
+    """
+    base = f"/local/domain/{domid}"
+    nodes = (
+        f"{base}/serial/0/tty" if serial else f"{base}/console/tty",
+        f"{base}/console/type",
+        f"{base}/console/vnc-port",
+    )
+    return Console(*(_node(runner, path) for path in nodes))
+
+
+def _node(runner: Runner, path: str) -> str:
+    completed = runner.run(("xenstore-read", path))
+    if completed.rc != 0 and completed.stderr.strip() == f"xenstore-read: couldn't read path {path}":
+        return ""
+    return completed.output().strip()

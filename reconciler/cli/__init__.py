@@ -37,6 +37,7 @@ VERBS: Mapping[str, tuple[str, str]] = {
         "look",
         "Show one VPS on one screen: what is wanted, what is live, what differs, what there is to know.",
     ),
+    "console": ("console", "Attach to the console of a running VPS; ^] lets go."),
     "history": ("look", "List every plan that was applied, newest last."),
     "show": ("look", "Reprint a plan as it was, with who approved it and how every command ended."),
     "violations": (

@@ -19,6 +19,7 @@ from reconciler.cli.machine import dom0, read, read_target, told
 from reconciler.cli.options import Target, demand, target, target_options
 from reconciler.cli.output import Failed, say
 from reconciler.config import DEFAULT
+from reconciler.console import NoConsoleError, console_of, console_type
 from reconciler.diff import make_plan
 from reconciler.follow import followed
 from reconciler.guard.backend import programs
@@ -33,6 +34,7 @@ from state.guard import try_out
 from state.nft import probe_features
 from state.run import HostRunner, ReadError
 from state.source import Reading
+from state.xenstore import Console, read_console
 
 SIGNATURES = "not required (this version checks none)"
 # What the daemon would do by itself: what waits for a human is told as such.
@@ -77,7 +79,7 @@ def status_command(where: Target, as_json: bool) -> None:
     with told():
         last = machine.last()
         configured = where.repository is not None and where.host is not None
-        plan = make_plan(_seen(machine, where), DAEMON) if configured or last is not None else None
+        plan = make_plan(seen(machine, where), DAEMON) if configured or last is not None else None
     facts: dict[str, Any] = {
         # What is kept as last applied is that host, whatever the configuration calls it.
         "host": where.host if plan is None else plan.host,
@@ -109,7 +111,7 @@ def _unconfigured(where: Target) -> str:
     return ""
 
 
-def _seen(machine: Dom0, where: Target) -> Situation:
+def seen(machine: Dom0, where: Target) -> Situation:
     """The situation as the daemon would see it: also while git cannot be read, or must not be followed."""
 
     def now(applied: str | None) -> Reading:
@@ -128,8 +130,8 @@ def get_command(where: Target, name: str, as_json: bool) -> None:
     """Show one VPS on one screen: what is wanted, what is live, what differs, what there is to know."""
     machine = dom0(where.config)
     with told():
-        situation = _seen(machine, where)
-        facts = domu_facts(name, situation, make_plan(situation, DAEMON))
+        situation = seen(machine, where)
+        facts = domu_facts(name, situation, make_plan(situation, DAEMON), _console(machine, name, situation))
     if facts is None:
         raise Failed(f"no domU {name!r}, neither in git nor alive")
     if as_json:
@@ -137,6 +139,15 @@ def get_command(where: Target, name: str, as_json: bool) -> None:
         return
     for each in domu_lines(facts):
         say(each)
+
+
+def _console(machine: Dom0, name: str, situation: Situation) -> Console | None:
+    """Where its console is now."""
+    try:
+        domain = console_of(name, situation)
+    except NoConsoleError:
+        return None
+    return read_console(machine.runner, domain.domid, serial=console_type(domain) == "serial")
 
 
 @click.command("history")
