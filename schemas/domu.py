@@ -97,7 +97,7 @@ class Disk(Model):
     size: DiskSize | None = None
     """Bytes with a unit. Example: 5GiB. Default: none, it must exist. Created if never seen; never shrunk."""
     format: Literal["raw", "qcow2", "vhd"] = "raw"
-    """The image's format, never probed. Default: raw. Waits for a reboot."""
+    """The image's format, never probed. Default: raw. Never another for a disk that its VPS has."""
     access: Literal["ro", "rw"] = "rw"
     """Default: rw. Waits for a reboot."""
     sparse: Boolean = True
@@ -107,10 +107,10 @@ class Disk(Model):
 
 
 class BootInstall(Model):
-    """How the installer starts."""
+    """How the installer starts. A change once it has begun starts nothing by itself: `apply --reinstall`."""
 
     kernel: Path
-    """The installer's kernel. Waits for a reboot."""
+    """The installer's kernel."""
     ramdisk: Path | None = None
     """Its ramdisk. Default: none."""
     cmdline: CommandLine = ""
@@ -125,9 +125,9 @@ class BootRun(Model):
     kernel: Path | None = None
     """A kernel in dom0. Waits for a reboot."""
     ramdisk: Path | None = None
-    """Its ramdisk. Default: none."""
+    """Its ramdisk. Default: none. Waits for a reboot."""
     cmdline: CommandLine = ""
-    """Its command line. Example: root=/dev/xvda1 ro console=hvc0. Default: empty."""
+    """Its command line. Example: root=/dev/xvda1 ro console=hvc0. Default: empty. Waits for a reboot."""
     bootloader: Literal["pygrub"] | None = None
     """pygrub: the guest's own kernel, read from its disk in dom0. Waits for a reboot."""
     firmware: Literal["pvgrub"] | None = None
@@ -149,9 +149,9 @@ class Boot(Model):
     """The two ways in which the guest starts, and which one counts."""
 
     phase: Literal["install", "run"] = "run"
-    """Default: run. A change waits for the guest's next reboot."""
+    """Default: run. An installer is started once, and its end brings run; back to install starts nothing by itself."""
     then: Literal["run"] | None = None
-    """Beside `phase: install`: go on to run by itself when the installer ended. Default: none."""
+    """Beside `phase: install`: go on to run by itself when the installer ended. Default: none. Costs nothing."""
     install: BootInstall | None = None
     """Needed in phase install."""
     run: BootRun | None = None

@@ -88,7 +88,7 @@ def domu_words(name: str, words: Words) -> Words:
         "boot": {"run": {"kernel": "/srv/xen/vmlinuz", "cmdline": "root=/dev/xvda ro"}},
         **words,
     }
-    metadata = {key: spec.pop(key) for key in ("uuid", "placement") if key in spec}
+    metadata = {key: spec.pop(key) for key in ("uuid", "labels", "placement") if key in spec}
     spec["vifs"] = [
         _without_none({**_vif(name, index), **(each or {})})
         for index, each in enumerate(spec.get("vifs", [{}]))
