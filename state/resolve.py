@@ -16,7 +16,7 @@ from schemas.segments import segments
 from state.desired import Address, Boot, Desired, Disk, DiskUse, DomU, Host, Limits, Vif, Vnc
 
 # What a spec names by its function, and where Debian's grub-xen-host keeps it.
-_PVGRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
+PVGRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
 
 
 def resolve(
@@ -158,7 +158,7 @@ def _run(document: DomUDocument) -> Boot | None:
     run = None if document.spec.boot is None else document.spec.boot.run
     if run is None:
         return None
-    kernel = _PVGRUB.get(document.spec.type or "pv", "") if run.firmware == "pvgrub" else run.kernel
+    kernel = PVGRUB.get(document.spec.type or "pv", "") if run.firmware == "pvgrub" else run.kernel
     return Boot(
         phase="run",
         kernel=kernel or "",

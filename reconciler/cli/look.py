@@ -18,6 +18,7 @@ from reconciler.cli.act import is_file, load_plan
 from reconciler.cli.machine import dom0, read, read_target, told
 from reconciler.cli.options import Target, demand, target, target_options
 from reconciler.cli.output import Failed, say
+from reconciler.cli.own_kernels import own_kernel_checks
 from reconciler.config import DEFAULT
 from reconciler.console import NoConsoleError, console_of, console_type
 from reconciler.diff import make_plan
@@ -301,6 +302,7 @@ def _repository_checks(where: Target) -> Iterator[tuple[str, bool, str]]:
         return
     errors = sum(diagnostic.severity == "error" for diagnostic in reading.diagnostics)
     yield "repository", errors == 0, f"{reading.revision[:12]}: {errors} errors for {where.host}"
+    yield from own_kernel_checks(reading.desired)
     if reading.desired is None:
         return
     for bridge, _ in reading.desired.host.bridges:
