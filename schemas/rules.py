@@ -24,6 +24,8 @@ _STATE, _PROFILE, _TYPE, _PHASE = (
     ("spec", "type"),
     ("spec", "boot", "phase"),
 )
+_DEVICE = ("spec", "console", "device")
+_CONSOLE = re.compile(r"(?:^|\s)console=((?:hvc|xvc|ttyS)[0-9]+)(?=[,\s]|$)")
 _MOVED = ("metadata", "placement", "from")
 
 
@@ -49,6 +51,7 @@ def _rules(merged: Merged, footing: Footing | None, networks: Segments) -> Itera
     yield from _devices(spec)
     if footing is not None:
         yield from _paths(spec, footing)
+    yield from _consoles(spec)
     if spec.console.login == "ensure":
         yield idle(("spec", "console", "login"))
     for index, vif in enumerate(spec.vifs):
@@ -92,6 +95,23 @@ def _needed(spec: Spec) -> Iterator[Broken]:
     if boot is not None and boot.then is not None and not installing:
         words = "stands where there is no install (expected it beside `phase: install`)"
         yield Broken("DG1205", ("spec", "boot", "then"), words, (_PHASE,))
+
+
+def _consoles(spec: Spec) -> Iterator[Broken]:
+    """Command lines that send the kernel's console elsewhere than where the guest is said to have it.
+
+    Only Linux' names are known here: a NetBSD kernel has others, and a kernel that is told none finds its own.
+    """
+    boot = spec.boot
+    if boot is None:
+        return
+    device = spec.console.device or ("ttyS0" if spec.type == "hvm" else "hvc0")
+    for name, way in (("install", boot.install), ("run", boot.run)):
+        named = _CONSOLE.findall("" if way is None else way.cmdline)
+        if named and device not in named:
+            message = f"console={named[-1]}, and console.device is {device} (expected the same)"
+            path: Path = ("spec", "boot", name, "cmdline")
+            yield Broken("DG1903", path, message, (_DEVICE, _TYPE), severity="warning")
 
 
 def _ceilings(spec: Spec) -> Iterator[Broken]:
