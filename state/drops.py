@@ -14,7 +14,7 @@ from state.run import Runner
 
 _COUNTERS = "count_"
 _COUNTED = re.compile(
-    r'"(?P<port>[^"]+)" counter packets (?P<packets>[0-9]{1,20}) bytes (?P<bytes>[0-9]{1,20})( expires \S+)?'
+    r'"(?P<port>[^"]+)" counter packets (?P<packets>[0-9]{1,20}) bytes (?P<bytes>[0-9]{1,20})(?: timeout \S+)?(?: expires \S+)?'
 )
 _PREFIX = re.compile(r'log prefix "(?P<prefix>[^"]*)"')
 _BYPASSED = re.compile(

@@ -18,7 +18,7 @@ from reconciler.tally import Since, Tally
 from reconciler.violations import Moment, Owner, last_frames, packets, violation_facts, violation_lines
 from state.drops import Count, Drops, OpenFor, parse_drops
 from state.run import ReadError
-from tests.unit.captures import GUARD
+from tests.unit.captures import GUARD, capture
 
 NOW = Moment(datetime(2026, 11, 28, 1, 0, 0, tzinfo=UTC), 36000.0)
 OWNERS = {"vm01": Owner("vm01", 0), "vm02": Owner("customer", 1), "vm03": Owner("vm03", 0)}
@@ -93,6 +93,22 @@ def test_counters_are_read_by_port_and_reason_and_what_is_none_of_ours_is_left_o
     }
     assert DROPS.prefix == "Dropped: "
     assert DROPS.bypassed == {"vm01": OpenFor("00:16:3e:7c:1f:65", 59 * 60 + 3, "until 2026-11-28T02:00:00Z")}
+
+
+def test_counters_are_read_of_a_kernel_that_shows_a_sets_own_timeout_at_each_element() -> None:
+    """Linux 6.1 does, 6.18 does not. Taken on a real dom0 whose second guest had forged frames."""
+    counts = parse_drops(capture("nft-list-table-1.0.6-counted-by-linux-6-1.txt")).counts
+
+    assert counts["vm02"] == {
+        "arp": Count(2, 56),
+        "dhcp": Count(2, 560),
+        "mac": Count(11, 642),
+        "nd": Count(2, 144),
+        "router": Count(2, 128),
+        "type": Count(2, 88),
+        "v4": Count(10, 592),
+    }
+    assert counts["mail-b"] == {"arp": Count(1, 28)}
 
 
 @pytest.mark.parametrize("end", [0, 20, len(TABLE) - 3])
