@@ -7,12 +7,15 @@ DOM0 := $(PYTHON) -m tests.dom0
 # Debian packages. No Xen package is among them: installing those would change how the machine boots.
 PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftables iptables ipset conntrack kmod util-linux \
 	mount procps e2fsprogs xfsprogs btrfs-progs fdisk strace tcpdump
+XEN_PACKAGES := mmdebstrap qemu-system-x86 qemu-utils openssh-client
 
-.PHONY: help demo test check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 fuzz-guard
+.PHONY: help demo test test-xen xen check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 setup-xen fuzz-guard
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
+	@echo 'make test-xen  installs the product on real Xen, emulated by QEMU, and tests it there (root, half an hour; the first time minutes more)'
+	@echo 'make xen     that machine on this terminal: a dom0 to try domgit on (root)'
 	@echo 'make check   lint, types and unit tests (no root, half a minute)'
 	@echo 'make deb     the Debian package, dist/domgit_VERSION_amd64.deb (no root, half a minute)'
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
@@ -36,6 +39,13 @@ shell: setup
 
 test: setup
 	@$(PYTHON) -m tests
+
+# Real Xen: QEMU and what makes its disk are installed for these two alone.
+test-xen: setup-xen
+	@$(PYTHON) -m tests.xen
+
+xen: setup-xen
+	@$(PYTHON) -m tests.xen --shell
 
 check: setup-python
 	@$(PYTHON) -m tests --fast
@@ -64,6 +74,9 @@ clean:
 # The two downloads have nothing to do with each other.
 setup: setup-tools
 	@$(MAKE) --no-print-directory -j2 setup-deb setup-dom0
+
+setup-xen: setup-python
+	@.ci/setup tools $(PACKAGES) $(XEN_PACKAGES)
 
 setup-tools:
 	@.ci/setup tools $(PACKAGES)
