@@ -16,7 +16,7 @@ help:
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
 	@echo 'make test-xen  installs the product on real Xen, emulated by QEMU, and tests it there (root, half an hour; the first time minutes more)'
 	@echo 'make xen     that machine on this terminal: a dom0 to try domgit on (root)'
-	@echo 'make check   lint, types and unit tests (no root, half a minute)'
+	@echo 'make check   lint, types and unit tests (no root, a minute)'
 	@echo 'make deb     the Debian package, dist/domgit_VERSION_amd64.deb (no root, half a minute)'
 	@echo 'make bench   how long things take, beside what people would use instead (root, some minutes; see docs/performance.md)'
 	@echo 'make bench-antispoof  the same forged and legal frames through the rules of other systems and ours (root, half a minute)'

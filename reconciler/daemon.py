@@ -85,7 +85,7 @@ class Daemon:
             "pass finished",
             extra={
                 "revision": result.plan.source.revision[:12],
-                "done": len(result.outcome.done),
+                "done": len(result.outcome.done) - len(result.outcome.failed),
                 "failed": len(result.outcome.failed),
                 "converged": result.exit_code == 0,
                 "ms": round((self._dom0.monotonic() - started) * 1000),

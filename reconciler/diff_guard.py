@@ -181,13 +181,10 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     strangers = [port for port in unknown if port not in vif_ports(observed)]
     for port in unknown:
         if port not in strangers:
-            what = "dropped" if host.unknown_vifs == "drop" else "left alone"
-            if host.unknown_vifs == "drop" and not (observed.features.ibrname or is_interface_name(port)):
-                what = "not dropped, because no rule can hold its name: rename it"
             yield Note(
                 f"port.{port}",
                 "unknown_vif",
-                f"belongs to no specification: {what} (unknownVifs: {host.unknown_vifs})",
+                f"belongs to no specification: {_fate(situation, port)} (unknownVifs: {host.unknown_vifs})",
             )
     for bridge, _ in host.bridges:
         if bridge not in observed.links:
@@ -195,6 +192,17 @@ def diff_guard(situation: Situation, scope: Scope, held: Held) -> Iterator[Chang
     yield from uplink_notes(situation)
     yield from lever_notes(situation, guard, _names(scope))
     yield from _diff(situation, by, guard, strangers, _names(scope))
+
+
+def _fate(situation: Situation, port: str) -> str:
+    """What becomes of the frames of a vif that nobody knows."""
+    host, observed = situation.desired.host, situation.observed
+    if host.unknown_vifs != "drop":
+        return "left alone"
+    if not (observed.features.ibrname or is_interface_name(port)):
+        return "not dropped, because no rule can hold its name: rename it"
+    by_bridge = observed.features.ibrname and observed.guard is not None
+    return "dropped" if by_bridge or port in _closed(observed.guard) else "passes until this is applied"
 
 
 def _names(scope: Scope) -> Mapping[str, str]:

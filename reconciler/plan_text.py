@@ -70,7 +70,7 @@ def change_lines(change: Document) -> Iterator[str]:
     """One change as it stands in a plan."""
     words = [change["cause"]]
     if change["blocked"] is None:
-        words.append(_IMPACTS[change["impact"]])
+        words.append(_impact(change))
     if change["when"] == "next_guest_reboot" and change["blocked"] is not None:
         words.append("not staged")
     elif change["when"] == "next_guest_reboot":
@@ -94,6 +94,20 @@ def change_lines(change: Document) -> Iterator[str]:
         yield f"        $ {' '.join(argv)}"
 
 
+def _impact(change: Document) -> str:
+    """What it costs the guests; the guard interrupts none, but for those who go on with an address that is not theirs any more."""
+    before, after = change["change"]["before"], change["change"]["after"]
+    taken = (
+        each
+        for key, was in before.items()
+        if isinstance(was, list)
+        for each in {*was} - {*after.get(key, ())}
+    )
+    if change["address"] == "guard" and change["impact"] == "none" and any(taken):
+        return "old addresses stop working at once"
+    return _IMPACTS[change["impact"]]
+
+
 def _value(values: Mapping[str, Any], key: str) -> str:
     return _shown(values[key]) if key in values else "(none)"
 
@@ -110,7 +124,7 @@ def _shown(value: object) -> str:
 def plan_markdown(document: Document) -> str:
     """The plan for a pull request: a table of changes, the details folded away."""
     rows = [
-        f"| `{change['symbol']}` | `{change['address']}` | {change['cause']} | {_IMPACTS[change['impact']]} | {_cell(change['blocked'] or change['when'])} |"
+        f"| `{change['symbol']}` | `{change['address']}` | {change['cause']} | {_impact(change)} | {_cell(change['blocked'] or change['when'])} |"
         for change in document["resource_changes"]
     ]
     head = f"### domgit: {document['host']['name']} from `{revision_text(document)}`\n\n"

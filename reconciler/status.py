@@ -20,6 +20,12 @@ Facts = dict[str, Any]
 NAMES_IN_A_LINE = 8
 # The condition of a guest that has not yet what git says, and gets it when it reboots by itself.
 PENDING = "PendingReboot"
+# What an object is that apply would do this to.
+_IS = {"create": "missing", "delete": "too much"}
+_SINCE = {
+    "intentional": "git says so since it was last applied",
+    "corrective": "it was otherwise when it was last applied",
+}
 _WAITS = {
     "report_only": "only watched (mode: report): `domgit apply` does it",
     "move": "comes from another host: see that it has ended there, then `domgit apply`",
@@ -38,6 +44,10 @@ def host_facts(plan: Plan) -> Facts:
         "diagnostics": document["diagnostics"],
         "blocked": [{"address": each.address, "why": each.blocked} for each in _blocked(changes)],
         "waits": [{"address": each.address, "why": _waits(each)} for each in waits],
+        "due": [
+            {"address": each.address, "actions": [*each.actions], "cause": each.cause}
+            for each in _due(changes)
+        ],
         "removes": [each.address for each in changes if each.due and each.reason == "tombstone"],
         "staged": sorted({each.address for each in changes if _pending(each)}),
         "pending_reboot": [
@@ -59,6 +69,13 @@ def _blocked(changes: Sequence[Change]) -> Iterator[Change]:
     yield from (each for each in blocked if each.layer != ("file",) or each.uuid not in told)
 
 
+def _due(changes: Sequence[Change]) -> Iterator[Change]:
+    """What apply changes now; the file of a domU of which something else changes goes with that."""
+    due = [each for each in changes if each.due and each.when == "now" and each.reason != "tombstone"]
+    told = {change.uuid for change in due if change.uuid is not None and change.layer != ("file",)}
+    yield from (each for each in due if each.layer != ("file",) or each.uuid not in told)
+
+
 def _waits(change: Change) -> str:
     if change.reason == "awaiting_approval":
         how = "link" if change.impact == "link" else "reboot"
@@ -71,6 +88,10 @@ def host_lines(facts: Facts) -> Iterator[str]:
     rows: list[tuple[str, str, str]] = [
         *(("blocked", each["address"], each["why"]) for each in facts["blocked"]),
         *(("waits", each["address"], each["why"]) for each in facts["waits"]),
+        *(
+            (_IS.get(each["actions"][0], "differs"), each["address"], _SINCE[each["cause"]])
+            for each in facts["due"]
+        ),
         *(("removes", each, "its file says `state: absent`") for each in facts["removes"]),
         *((PENDING, each["address"], _brings(each["fields"])) for each in facts["pending_reboot"]),
         *((_words(each["reason"]), each["address"], each["message"]) for each in facts["notes"]),

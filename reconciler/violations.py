@@ -159,9 +159,7 @@ def violation_lines(facts: Facts) -> Iterator[str]:
 
 def _told(frame: Facts | None, *, readable: bool) -> str:
     if frame is None:
-        where = (
-            "the kernel's log has no line of it any more" if readable else "the kernel's log cannot be read"
-        )
+        where = "the kernel's log has no line of it" if readable else "the kernel's log cannot be read"
         return f"not known: {where}"
     claims = [
         f"{words} {frame[key]}"

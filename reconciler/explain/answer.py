@@ -159,7 +159,7 @@ def text(answer: Answer) -> str:
     lines += [f"  claims: {each.what} {each.value} ({_status(each, answer)})" for each in answer.claims]
     if answer.binding is not None:
         lines.append(f"  bound to {answer.people.vif(answer.binding)}: {', '.join(_bound(answer.binding))}")
-    lines += ["  rules:"] if way.hops else []
+    lines += ["  rules, as the nftables backend has them:"] if way.hops else []
     lines += [f"    {hop.chain}: {hop.rule}{_led(hop.rule, hop.led)}" for hop in way.hops]
     return "".join(f"{line}\n" for line in lines)
 

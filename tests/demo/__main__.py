@@ -356,7 +356,9 @@ def shell() -> int:
         f"\nThis is a simulated dom0. The repository is {REPOSITORY}; `domgit plan` reads it.\n"
         "Try: xl list · domgit status · guest vm02 sh (you are its root now: be vm01, be the gateway) ·\n"
         "edit hosts/dom0-a/domus/vm01.yaml, git commit, domgit plan, domgit apply · nft flush ruleset, domgit drift.\n"
-        "`exit` leaves nothing behind.\n"
+        "Frames that are dropped are counted here, and not logged: the kernel logs for the machine alone.\n"
+        "`exit` leaves nothing behind.\n",
+        flush=True,
     )
     path = f"{DOMGIT.parent}:{os.environ['PATH']}"
     environment = {**os.environ, "PATH": path, "PS1": "dom0:\\w# ", "HISTFILE": ""}

@@ -150,7 +150,7 @@ def test_the_reason_is_told_in_plain_words(words: str, reason: str, why: str) ->
 
 def test_the_whole_answer_stands_on_one_screen() -> None:
     answer = ask(f"vif=vm01 op=reply src={GATEWAY.v4} dst={B.v4}")
-    rules = text(answer).partition("  rules:\n")[2]
+    rules = text(answer).partition("  rules, as the nftables backend has them:\n")[2]
 
     assert len(rules.splitlines()) == len(answer.way.hops)
     assert text(answer) == (
@@ -160,7 +160,7 @@ def test_the_whole_answer_stands_on_one_screen() -> None:
         f"  claims: sender MAC of the ARP {A.mac} (bound)\n"
         f"  claims: sender address of the ARP {GATEWAY.v4} (the gateway of xenbr0)\n"
         f"  bound to {A_VIF}: {A.mac}, 192.0.2.11, 2001:db8::11, 192.0.2.12, 198.51.100.16/28, 2001:db8:a::/64, {A.link_local}\n"
-        f"  rules:\n{rules}"
+        f"  rules, as the nftables backend has them:\n{rules}"
     )
     assert rules.startswith("    prerouting: iifname vmap @ports -> goto from_guest\n")
     assert rules.endswith("    refused: drop\n")

@@ -73,5 +73,5 @@ def test_a_port_that_is_called_like_the_twin_of_a_vif_without_one_is_closed_by_i
 
     assert '"vm01-emu" : goto refused_unknown' in said(plan)
     assert [note.message for note in plan.notes if note.address == "port.vm01-emu"] == [
-        "belongs to no specification: dropped (unknownVifs: drop)"
+        "belongs to no specification: passes until this is applied (unknownVifs: drop)"
     ]

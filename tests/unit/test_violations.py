@@ -226,7 +226,7 @@ def test_what_a_terminal_shows() -> None:
         "    last     2026-11-28T00:43:20Z UDP 5000 to 4321 from 00:16:3e:7c:1f:66 as 192.0.2.11 to 192.0.2.21\n"
         "vif7.0  no domU: 1 packets of an unknown vif\n"
         "    v4       1 packets, 0.5 a minute\n"
-        "    last     not known: the kernel's log has no line of it any more"
+        "    last     not known: the kernel's log has no line of it"
     )
 
 
