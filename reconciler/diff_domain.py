@@ -141,7 +141,7 @@ def _known(life: Life, domain: Domain) -> Iterator[Change]:
         change = _noted(life, note, {"install": owned.install or "unknown"}, {"install": found.record})
         # Behind what else is noted of it in the same plan.
         yield replace(
-            change, cause="corrective", fingerprint=(life.fact("domain"),), domid=domain.domid, order=2
+            change, cause="corrective", fingerprint=(life.fact("domain"),), domid=domain.domid, order=3
         )
 
 

@@ -60,7 +60,7 @@ FORMS: tuple[tuple[str, ...], ...] = (
         rf"({_CONFIG}|{_TEMPLATE}|/etc/xen/scripts/vif-domgit|/var/lib/xen/userdata-d\.{_DOMID}\.{_UUID}\.xl)",
     ),
     ("domgit:create-image", _PATH, _COUNT, "(sparse|allocated)"),
-    ("domgit:remember", _UUID, "(owned|released|protect|powered-off|disk)", r"[^\n\"]*"),
+    ("domgit:remember", _UUID, "(owned|released|protect|powered-off|disk|install)", r"[^\n\"]*"),
 )
 _ELEMENT = {
     "bridges": rf'"{_PORT}"',
