@@ -209,7 +209,8 @@ def _live_parts(domu: DomU, domain: Domain, saved: SavedDomain, memory: int, vcp
         there, back = (Run(("xl", "mem-set", domid, str(mib))) for mib in (memory, saved.memory_mib))
         yield _Part("memory", f"{saved.memory_mib}MiB", f"{memory}MiB", there, back)
     if saved.vcpus != vcpus:
-        there, back = (Run(("xl", "vcpu-set", domid, str(count))) for count in (vcpus, saved.vcpus))
+        # It may have more of them than the host has processors, as xl create lets it: the toolstack asks for this option then.
+        there, back = (Run(("xl", "vcpu-set", "-i", domid, str(count))) for count in (vcpus, saved.vcpus))
         yield _Part("vcpus", saved.vcpus, vcpus, there, back)
 
 

@@ -9,7 +9,7 @@ from reconciler.guard.backend import loaders
 from reconciler.plan import Change, Phase, Plan
 from reconciler.step import Run, Step, StopDomain, WriteFile
 
-# These act on a domain by the number in their second argument; a name there could be anybody's number.
+# These act on a domain by the number in their first argument; a name there could be anybody's number.
 _BY_DOMID = frozenset(
     {
         "shutdown",
@@ -89,12 +89,15 @@ def _change(change: Change) -> Iterator[str]:
 def _step(change: Change, step: Step) -> Iterator[str]:
     if not isinstance(step, Run):
         return
-    if step.argv[0] == "xl" and step.argv[1] in _BY_DOMID and step.argv[2:3] != (str(change.domid),):
+    if step.argv[0] == "xl" and step.argv[1] in _BY_DOMID and _words(step)[:1] != [str(change.domid)]:
         yield f"{change.address}: `{' '.join(step.argv)}` does not name the domain by the domid it was planned against"
-    if step.argv not in loaders() and any(
-        each.startswith("-") and each not in {"-q", "-f"} for each in step.argv[2:]
-    ):
+    if step.argv not in loaders() and any(each.startswith("-") for each in _words(step)):
         yield f"{change.address}: `{' '.join(step.argv)}` has a value that reads as an option"
+
+
+def _words(step: Run) -> list[str]:
+    """What stands behind the verb, but for the options that plans have."""
+    return [each for each in step.argv[2:] if each not in {"-q", "-f", "-i"}]
 
 
 def _takes_away(step: Step) -> bool:

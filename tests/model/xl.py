@@ -44,6 +44,9 @@ class Xl:
                 return Answer()
             case ["list", "--long", domid]:
                 return Answer(self._listed_long(int(domid)))
+            case ["vcpu-set", "-i", domid, count]:
+                self._vcpu_set(domid, int(count), insists=True)
+                return Answer()
             case [verb, domid, *rest] if verb in _ON_A_DOMAIN:
                 self._act(verb, domid, rest)
                 return Answer()
@@ -151,9 +154,9 @@ class Xl:
             raise Refused(f"memory_dynamic_max must be less than or equal to memory_static_max\n\n{refusal}")
         domain.memory_mib = mib
 
-    def _vcpu_set(self, domid: str, count: int) -> None:
+    def _vcpu_set(self, domid: str, count: int, *, insists: bool = False) -> None:
         domain = self._domain(domid, "Error: Domain does not exist.")
-        if count > _PCPUS:
+        if count > _PCPUS and not insists:
             raise Refused(f"You are overcommmitting! You have {_PCPUS} physical CPUs and want {count} vCPUs!")
         if count > domain.config.max_vcpus:
             raise Refused("libxl_set_vcpuonline failed")

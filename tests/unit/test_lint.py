@@ -131,6 +131,7 @@ def test_every_command_upon_a_domain_names_it_by_its_domid(verb: str) -> None:
     wrong = f"domu.vm01: `xl {verb} 6 x` does not name the domain by the domid it was planned against"
 
     assert said(change(steps=(Run(("xl", verb, "5", "x")),))) == ()
+    assert said(change(steps=(Run(("xl", verb, "-i", "5", "x")),))) == ()
     assert said(change(steps=(Run(("xl", verb, "6", "x")),))) == (wrong,)
     assert said(change(early=(Run(("xl", verb, "6", "x")),), steps=(), phase=Phase.REMOVE)) == (wrong,)
     assert said(change(steps=(Run(("other", verb, "6", "x")),))) == ()
