@@ -43,6 +43,8 @@ def row(kind: str, case: Case) -> str:
                 if "dhcp" in case.name
                 else "queries and other roles of routers"
             )
+        case "groups in fragments" | "IGMP from nobody":
+            return "queries and other roles of routers"
         case "DHCP from odd ports":
             return "DHCP servers, other clients' DHCP"
         case "neighbour discovery in fragments":

@@ -40,6 +40,7 @@ _OWN: Selectors = {
     ("ip6", "length"): Selector("ip6_length"),
     ("ip6", "nexthdr"): Selector("ip6_nexthdr", number=_PROTOCOL),
     ("frag", "nexthdr"): Selector("frag_nexthdr", number=_PROTOCOL),
+    ("frag", "frag-off"): Selector("frag_offset"),
     ("igmp", "type"): Selector("igmp_type", number=_IGMP),
 }
 UNDERSTOOD: Selectors = {**{words: SELECTORS[words] for words in _SHARED}, **_OWN}
@@ -91,6 +92,8 @@ def _numbers(found: Headers, raw: Iterable[str]) -> Iterator[tuple[str, int | No
         yield name, found.load(found.network + at, count)
     if kind == IPV6 and (header := fragment_header(found)) is not None:
         yield "frag_nexthdr", found.load(header, 1)
+        offset = found.load(header + 2, 2)
+        yield "frag_offset", None if offset is None else offset >> 3
     if found.transport is not None:
         yield "proto", found.transport.protocol
         for (of, protocol), places in _TRANSPORT.items():

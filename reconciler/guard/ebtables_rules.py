@@ -54,15 +54,27 @@ def nat(ports: Ports, settings: Settings) -> Chains:
     chains = {
         "PREROUTING": (JUMP,),
         **_entry(ports, settings, port_chain, _for_dom0(settings)),
-        # Without an address a guest may report the groups it is in, look for routers and for whoever has its address.
-        _UNSPECIFIED: tuple(
-            f"-p IPv6{group} --ip6-proto ipv6-icmp --ip6-icmp-type {kind} {_FREE}"
-            for group, kind in (
-                (" --ip6-dst ff02::/16", "131:132/0:255"),
-                (" --ip6-dst ff02::/16", "143/0:255"),
-                ("", "router-solicitation"),
-                (" --ip6-dst ff02::1:ff00:0/104", "neighbour-solicitation"),
-            )
+        # Without an address a guest may look for a DHCP server, report the groups it is in, look for routers and for whoever has its address.
+        _UNSPECIFIED: (
+            f"-p IPv4 --ip-dst 255.255.255.255 --ip-proto udp --ip-sport 68 --ip-dport 67 {_FREE}",
+            *(
+                f"-p IPv4 --ip-dst 224.0.0.0/4 --ip-proto igmp --ip-igmp-type {kind} {_FREE}"
+                for kind in (
+                    "membership-report-v1",
+                    "membership-report-v2",
+                    "leave-group",
+                    "membership-report-v3",
+                )
+            ),
+            *(
+                f"-p IPv6{group} --ip6-proto ipv6-icmp --ip6-icmp-type {kind} {_FREE}"
+                for group, kind in (
+                    (" --ip6-dst ff02::/16", "131:132/0:255"),
+                    (" --ip6-dst ff02::/16", "143/0:255"),
+                    ("", "router-solicitation"),
+                    (" --ip6-dst ff02::1:ff00:0/104", "neighbour-solicitation"),
+                )
+            ),
         ),
         # Only here a mark is set: a rule that does so takes ebtables-nft-restore ten times as long as one that returns.
         _KINDS: tuple(f"-p {kind} {ALLOW}" for kind in ("IPv4", "IPv6", "ARP")),
@@ -123,8 +135,7 @@ def port_chain_of(port: str, grant: Grant) -> Chains:
             # nobody, ebtables-nft-restore among them, can read it. iptables sees that one.
             f"-p IPv4 --ip-proto igmp --ip-igmp-type membership-query {refuse('router')}",
             *(f"-p IPv4 --ip-src {_written(each)} -j RETURN" for each in grant.of(4)),
-            "-p IPv4 --ip-src 0.0.0.0 --ip-dst 255.255.255.255 --ip-proto udp --ip-sport 68 --ip-dport 67 -j RETURN",
-            f"-p IPv4 {refuse('v4')}",
+            f"-p IPv4 --ip-src 0.0.0.0 -j {_UNSPECIFIED}",
             *((_NEIGHBOURS,) if grant.settling else ()),
             f"-p IPv6 --ip6-proto ipv6-icmp -j {_ROLES}",
             f"{_OF_ROUTER} {refuse('router')}",
@@ -132,6 +143,7 @@ def port_chain_of(port: str, grant: Grant) -> Chains:
             *(f"-p IPv6 --ip6-src {_written(each)} -j RETURN" for each in grant.of(6)),
             f"-p IPv6 --ip6-src :: -j {_UNSPECIFIED}",
             f"{_UNADDRESSED} -j RETURN",
+            f"-p IPv4 {refuse('v4')}",
             f"-p IPv6 {refuse('v6')}",
             *_arp(grant),
             f"-p ARP {refuse('arp')}",

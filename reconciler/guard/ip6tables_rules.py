@@ -76,7 +76,9 @@ def raw(ports: Ports, settings: Settings) -> Chains:
         _HEADERS: (*(f"{match} {Kind.HIDDEN.note}" for match in _hiding()), f"{_HARMLESS} {_CLEAN}"),
         # Behind the headers: where the tools cannot tell a packet's protocol, asking for one drops it, audited or not.
         _KINDS: (
-            f"-p udp -m udp --dport 546 {Kind.DHCP.note}",
+            # A later fragment has no ports. nft's kind of ip6tables asks for them all the same, and takes a flow label for them.
+            f"-p udp -m udp --dport 546 -m ipv6header ! --header ipv6-frag --soft {Kind.DHCP.note}",
+            f"-p udp -m udp --dport 546 -m frag --fragfirst {Kind.DHCP.note}",
             f"-p pim {Kind.ROUTER.note}",
             # So does asking for the type of a message that is shorter than most. Only routers send such ones.
             f"-p ipv6-icmp {_u32('0x3&0xff=0x3a&&0x4>>0x10=0x0:0x7')} {Kind.ROUTER.note}",

@@ -43,13 +43,19 @@ _TO_SERVER = f'-p udp -m udp --dport 67 -m u32 --u32 "{_HEADED}"'
 _UNFRAGMENTED = "0x4&0x3fff=0x0"
 _BEHIND_HEADER = "0x0>>0x16&0x3c@"
 # What makes a guest a router: membership queries, DVMRP, PIM of both versions, the messages of RFC 4286, and of ICMP
-# redirects and advertisements. Protocols by number: how a name is saved depends on /etc/protocols.
+# redirects and advertisements. A later fragment of IGMP is nobody's message, and a bridge that snoops takes it for one: Linux does
+# not look at the offset. Protocols by number: how a name is saved depends on /etc/protocols.
 _OF_ROUTERS = (
     f'-m u32 --u32 "0x6&0xff=0x2&&{_HEADED}&&{_BEHIND_HEADER}0x0>>0x18=0x11,0x13:0x14,0x30,0x32"',
+    '-m u32 --u32 "0x6&0xff=0x2&&0x4&0x1fff=0x1:0x1fff"',
     f'-m u32 --u32 "0x6&0xff=0x1&&{_HEADED}&&{_BEHIND_HEADER}0x0>>0x18=0x5,0x9"',
     '-m u32 --u32 "0x6&0xff=0x67"',
 )
-_DISCOVER = "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dport 67"
+# What a guest sends that has no address yet: it looks for a DHCP server, and reports the groups that it is in (RFC 3376, 4.2.13).
+_UNADDRESSED = (
+    "-s 0.0.0.0/32 -d 255.255.255.255/32 -p udp -m udp --sport 68 --dport 67",
+    f'-s 0.0.0.0/32 -d 224.0.0.0/4 -m u32 --u32 "0x6&0xff=0x2&&{_HEADED}&&{_BEHIND_HEADER}0x0>>0x18=0x12,0x16:0x17,0x22"',
+)
 
 
 def raw(ports: Ports, settings: Settings) -> Chains:
@@ -72,7 +78,7 @@ def port_chain_of(port: str, grant: Grant) -> Chains:
             f"{_TO_SERVER} {_not_from(grant.mac)} {refuse('dhcp')}",
             *(f"{match} {refuse('router')}" for match in _OF_ROUTERS),
             *(f"-s {each} -g {PASS}" for each in grant.of(4)),
-            f"{_DISCOVER} -g {PASS}",
+            *(f"{match} -g {PASS}" for match in _UNADDRESSED),
             refuse("v4"),
         )
     }

@@ -92,13 +92,15 @@ goto refused_arp
 # in 65,536 (Linux 6.18). Its offset is read without a name: by name, nft would ask for the protocol a second time.
 # TCP, and UDP that has nothing to do with DHCP, are through by one or two comparisons: of protocol and offset at once, since the
 # four bytes from the offset on end with the protocol.
+# A later fragment of IGMP or PIM is nobody's message, and a bridge that snoops takes it for one: Linux reads both without a look at
+# the offset.
 # The kernel reads no protocol and no ports behind a header with another version in it, or with lengths that cannot be: none of the
 # rules that ask for them is met then. Programs that take frames as they come are less strict: a DHCP client of ISC's takes an answer
 # of "version 5". So what has no protocol passes nowhere; every protocol is in 0-255.
 _BOUND_V4 = """
 @nh,48,32 & 0x1fff00ff == 0x6 accept
 @nh,48,32 & 0x1fff00ff == 0x11 th dport != 67-68 accept
-@nh,48,16 & 0x1fff != 0x0 accept
+@nh,48,16 & 0x1fff != 0x0 @nh,72,8 != { 0x2, 0x67 } accept
 udp dport 67-68 goto dhcp
 meta l4proto { icmp, igmp, pim } jump control_v4
 meta l4proto 0-255 accept
@@ -108,7 +110,7 @@ _KNOWN_V4 = """
 iifname . ether saddr . ip saddr @own_v4 goto bound_v4
 """
 _FROM_V4 = """
-@nh,48,16 & 0x1fff != 0x0 goto source_v4
+@nh,48,16 & 0x1fff != 0x0 @nh,72,8 != { 0x2, 0x67 } goto source_v4
 udp dport 67-68 goto dhcp
 meta l4proto { icmp, igmp, pim } jump control_v4
 meta l4proto 0-255 goto source_v4
@@ -121,11 +123,14 @@ iifname . ether saddr . ip saddr @own_net4 accept
 iifname . ether saddr != @own_mac goto refused_mac
 goto refused_v4
 """
+# Who has no address yet reports the groups that it is in all the same (RFC 3376, 4.2.13).
 _CONTROL_V4 = """
 iifname . ether saddr != @own_mac goto refused_mac
+@nh,48,16 & 0x1fff != 0x0 goto refused_router
 igmp type { membership-query, 19, 20, 48, 50 } goto refused_router
 icmp type { redirect, router-advertisement } goto refused_router
 meta l4proto pim goto refused_router
+ip saddr 0.0.0.0 ip daddr 224.0.0.0/4 igmp type { membership-report-v1, membership-report-v2, leave-group, membership-report-v3 } accept
 """
 # A DHCP client takes an answer from whatever port, so the port that is asked or answered decides, not the sender's.
 # Behind the header of a fragment may stand padding in place of the message: none asks a server.
@@ -150,13 +155,18 @@ frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts } goto refused_v6
 meta l4proto 51 @th,0,8 { 0x0, 0x2b, 0x2c, 0x33, 0x3a, 0x3c } goto refused_v6
 icmpv6 type { mld-listener-query, nd-router-advert, nd-redirect, 139, 140, ind-neighbor-solicit, ind-neighbor-advert, 147, 151, 152, 153 } goto refused_router
 meta l4proto pim goto refused_router
-udp dport 546 goto refused_dhcp
+udp dport 546 goto dhcp_answer
 ip6 nexthdr != ipv6-icmp icmpv6 type { nd-router-solicit, nd-neighbor-solicit, nd-neighbor-advert } goto refused_nd
 icmpv6 type nd-router-solicit goto solicit_router
 icmpv6 type nd-neighbor-solicit goto solicit_neighbor
 icmpv6 type nd-neighbor-advert goto advertise
 meta l4proto 0-255 goto source_v6
 goto refused_v6
+"""
+# The kernel keeps no place of a later fragment's payload: where it is asked for ports, it takes a flow label for them (Linux 6.18).
+_DHCP_ANSWER = """
+frag frag-off != 0 goto source_v6
+goto refused_dhcp
 """
 _SOURCE_V6 = """
 iifname . ether saddr . ip6 saddr @own_v6 accept
@@ -225,6 +235,7 @@ _GUEST_CHAINS = (
     ("source_v4", _SOURCE_V4),
     ("dhcp_client", _DHCP_CLIENT),
     ("from_v6", _FROM_V6),
+    ("dhcp_answer", _DHCP_ANSWER),
     ("source_v6", _SOURCE_V6),
     ("advertise", _ADVERTISE),
     ("advertise_target", _ADVERTISE_TARGET),

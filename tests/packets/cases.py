@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
 from tests.packets import frames as f
@@ -106,6 +106,24 @@ def dhcp4(
     )
 
 
+def igmp4(  # noqa: PLR0913  # each of these is forged by some case
+    source: str,
+    destination: str,
+    message: bytes,
+    *,
+    protocol: int = f.IGMP,
+    fragment: int = 0,
+    more: bool = False,
+    hardware: str = A.mac,
+    to: str = "",
+) -> bytes:
+    """A message about groups, with the router alert of RFC 2113; to its group's MAC unless said otherwise."""
+    packet = f.ipv4(
+        source, destination, protocol, message, fragment=fragment, more=more, options=b"\x94\x04\0\0"
+    )
+    return f.ethernet(to or f.group_mac(destination), hardware, f.IPV4, packet)
+
+
 def _legal_arp() -> Iterator[tuple[str, bytes]]:
     mine = (A.mac, A.v4)
     yield "arp request for the gateway", arp(1, mine, (ANY_MAC, GATEWAY.v4))
@@ -142,11 +160,17 @@ def _legal_v4() -> Iterator[tuple[str, bytes]]:
     for name, protocol, body in (
         ("an answer to a dhcp client", f.UDP, b"\x13\x88\0\x44"),
         ("a question to a dhcp server", f.UDP, b"\x13\x88\0\x43"),
-        ("an igmp query", f.IGMP, b"\x11\0\0\0"),
         ("an icmp redirect", f.ICMP, b"\5\0\0\0"),
     ):
         packet = f.ipv4(A.v4, B.v4, protocol, body * 6, fragment=3)
         yield f"a later fragment whose payload looks like {name}", f.ethernet(B.mac, A.mac, f.IPV4, packet)
+    for name, kind, group in (
+        ("version 3 report", 0x22, "224.0.0.22"),
+        ("version 2 report", 0x16, "233.252.0.5"),
+        ("version 1 report", 0x12, "233.252.0.5"),
+        ("version 2 leave", 0x17, "224.0.0.2"),
+    ):
+        yield f"igmp {name} without address", igmp4("0.0.0.0", group, f.igmp(kind, "233.252.0.5"))
     yield "dhcp discover", dhcp4("0.0.0.0", "255.255.255.255")
     yield "dhcp renew, unicast to the gateway", dhcp4(A.v4, GATEWAY.v4, to=GATEWAY.mac)
     report = f.ipv4(A.v4, "224.0.0.22", f.IGMP, f.igmp(0x22, "233.252.0.5"), options=b"\x94\x04\0\0")
@@ -218,15 +242,34 @@ def _legal_v6() -> Iterator[tuple[str, bytes]]:
         "dhcpv6 solicit",
         f.ethernet(f.group_mac("ff02::1:2"), A.mac, f.IPV6, f.ipv6(own, "ff02::1:2", f.UDP, datagram)),
     )
+    yield from _legal_fragments6()
+    behind = f.ipv6(A.v6, B.v6, f.AH, f.authentication(f.UDP) + f.udp(A.v6, B.v6, PORTS, b"ah"))
+    yield "udp over IPv6 behind an authentication header", f.ethernet(B.mac, A.mac, f.IPV6, behind)
+    nothing = f.ethernet(B.mac, A.mac, f.IPV6, f.ipv6(A.v6, B.v6, f.NO_NEXT, b""))
+    yield "an IPv6 packet with no next header", nothing
+
+
+def _legal_fragments6() -> Iterator[tuple[str, bytes]]:
     whole = f.udp(A.v6, B.v6, PORTS, b"x" * 40)
     first = f.ipv6(A.v6, B.v6, f.FRAGMENT, f.fragment_header(f.UDP, 0, more=True) + whole[:24])
     yield "a first fragment over IPv6", f.ethernet(B.mac, A.mac, f.IPV6, first)
     later = f.ipv6(A.v6, B.v6, f.FRAGMENT, f.fragment_header(f.UDP, 3, more=False) + whole[24:])
     yield "a later fragment over IPv6", f.ethernet(B.mac, A.mac, f.IPV6, later)
-    behind = f.ipv6(A.v6, B.v6, f.AH, f.authentication(f.UDP) + f.udp(A.v6, B.v6, PORTS, b"ah"))
-    yield "udp over IPv6 behind an authentication header", f.ethernet(B.mac, A.mac, f.IPV6, behind)
-    nothing = f.ethernet(B.mac, A.mac, f.IPV6, f.ipv6(A.v6, B.v6, f.NO_NEXT, b""))
-    yield "an IPv6 packet with no next header", nothing
+    for name, flow in (("546", 0x50222), ("547", 0x223)):
+        packet = f.ipv6(
+            A.v6, B.v6, f.FRAGMENT, f.fragment_header(f.UDP, 3, more=False) + whole[24:], flow=flow
+        )
+        yield (
+            f"a later fragment over IPv6, its flow label like port {name}",
+            f.ethernet(B.mac, A.mac, f.IPV6, packet),
+        )
+    asked = f.icmpv6(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16)
+    alert = bytes((f.FRAGMENT, 0)) + f.ROUTER_ALERT + f.fragment_header(f.ICMPV6, 1, more=False)
+    packet = f.ipv6(A.link_local, ALL_NODES, f.HOP_BY_HOP, alert + asked, hops=1)
+    yield (
+        "a later fragment over IPv6 whose payload looks like an mld query",
+        f.ethernet(f.group_mac(ALL_NODES), A.mac, f.IPV6, packet),
+    )
 
 
 def _mld(source: str, group: str, kind: int, body: bytes) -> bytes:
@@ -401,6 +444,58 @@ def _neighbors_in_fragments() -> Iterator[tuple[str, bytes]]:
     )
 
 
+def _groups_in_fragments() -> Iterator[tuple[str, bytes]]:
+    """Linux's snooping reads IGMP and PIM without a look at the fragment's offset: what follows is a message to it."""
+    query, hello = f.igmp(0x11), f.PIM_HELLO
+    of_routers = (
+        ("an igmp query", "224.0.0.1", query, f.IGMP),
+        ("an igmp query for one group", "233.252.0.5", f.igmp(0x11, "233.252.0.5"), f.IGMP),
+        ("an igmp multicast router advertisement", "224.0.0.106", f.igmp(0x30), f.IGMP),
+        ("a pim hello", "224.0.0.13", hello, f.PIM),
+    )
+    for name, group, message, protocol in of_routers:
+        frame = igmp4(A.v4, group, message, protocol=protocol, fragment=1)
+        yield f"a later fragment that is {name}", frame
+    last = igmp4(A.v4, "224.0.0.1", query, fragment=0x1FFF, more=True)
+    yield "the last fragment that there can be, an igmp query", last
+    yield (
+        "a later fragment from the own prefix, an igmp query",
+        igmp4("198.51.100.17", "224.0.0.1", query, fragment=1),
+    )
+    yield "a later fragment from B's address, an igmp query", igmp4(B.v4, "224.0.0.1", query, fragment=1)
+    yield "a later fragment from no address, an igmp query", igmp4("0.0.0.0", "224.0.0.1", query, fragment=1)
+    frame = igmp4(A.v4, "224.0.0.1", query, fragment=1, hardware=STRANGER)
+    yield "a later fragment with a random MAC, an igmp query", frame
+    packet = f.ipv4(A.v4, B.v4, f.IGMP, b"\x11\0\0\0" * 6, fragment=3)
+    frame = f.ethernet(B.mac, A.mac, f.IPV4, packet)
+    yield "a later fragment whose payload looks like an igmp query", frame
+    yield "a first fragment that is an igmp query", igmp4(A.v4, "224.0.0.1", query, more=True)
+    alert, asked = bytes((f.FRAGMENT, 0)) + f.ROUTER_ALERT, b"\x27\x10\0\0" + b"\0" * 16
+    message = f.icmpv6(A.link_local, ALL_NODES, 130, asked)
+    for name, more in (("an atomic", False), ("a first", True)):
+        header = alert + f.fragment_header(f.ICMPV6, 0, more=more)
+        packet = f.ipv6(A.link_local, ALL_NODES, f.HOP_BY_HOP, header + message, hops=1)
+        yield f"an mld query in {name} fragment", f.ethernet(f.group_mac(ALL_NODES), A.mac, f.IPV6, packet)
+
+
+def _igmp_from_nobody() -> Iterator[tuple[str, bytes]]:
+    """The neighbours of the reports that a guest may send before it has an address."""
+    group = "233.252.0.5"
+    report = f.igmp(0x16, group)
+    yield "igmp report from no address to B alone", igmp4("0.0.0.0", B.v4, report, to=B.mac)
+    yield (
+        "igmp report from no address to everybody",
+        igmp4("0.0.0.0", "255.255.255.255", report, to=BROADCAST),
+    )
+    yield "igmp report from no address with a random MAC", igmp4("0.0.0.0", group, report, hardware=STRANGER)
+    yield "a later fragment of an igmp report from no address", igmp4("0.0.0.0", group, report, fragment=1)
+    asking = igmp4("0.0.0.0", "224.0.0.2", f.igmp(0x31))
+    yield "igmp multicast router solicitation from no address", asking
+    yield "igmp report from B's address", igmp4(B.v4, group, report)
+    ping = f.icmp(8, bytes(4))
+    yield "ping from no address to a group", igmp4("0.0.0.0", group, ping, protocol=f.ICMP)
+
+
 def _roles() -> Iterator[tuple[str, bytes]]:
     yield "dhcp offer from the own address", dhcp4(A.v4, "255.255.255.255", chaddr=B.mac, server=True)
     yield (
@@ -446,6 +541,8 @@ def _roles() -> Iterator[tuple[str, bytes]]:
     query = f.ipv4("0.0.0.0", "224.0.0.1", f.IGMP, f.igmp(0x11))
     yield "igmp query from no address", f.ethernet(f.group_mac("224.0.0.1"), A.mac, f.IPV4, query)
     yield "mld query", _mld(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16 + b"\2\x7d\0\0")
+    asked = b"\x27\x10\0\0" + IPv6Address("ff15::5").packed
+    yield "mld query for one group", _mld(A.link_local, "ff15::5", 130, asked)
     yield "mld query without router alert", icmp6(A.link_local, ALL_NODES, 130, b"\x27\x10\0\0" + b"\0" * 16)
     yield "multicast router advertisement", icmp6(A.link_local, "ff02::6a", 151)
     yield "multicast router solicitation", icmp6(A.link_local, "ff02::6a", 152)
@@ -727,6 +824,8 @@ FORGED_BY_KIND = {
     "IPv4 source": tuple(_rows(_v4_sources(), "drop")),
     "ARP": tuple(_rows(_arp_forgeries(), "drop")),
     "roles": tuple(_rows(_roles(), "drop")),
+    "groups in fragments": tuple(_rows(_groups_in_fragments(), "drop")),
+    "IGMP from nobody": tuple(_rows(_igmp_from_nobody(), "drop")),
     "DHCP from odd ports": tuple(_rows(_dhcp_from_odd_ports(), "drop")),
     "IPv6 source": tuple(_rows(_v6_sources(), "drop")),
     "neighbour discovery": tuple(_rows(_neighbor_forgeries(), "drop", "neighbor: ")),

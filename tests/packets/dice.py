@@ -231,9 +231,11 @@ class Dice:
         if draw.random() < 0.12:
             source, target = (
                 self._one(("0.0.0.0",), _OWN4),
-                self._one(("255.255.255.255",), (GATEWAY.v4, "224.0.0.22")),
+                self._one(("255.255.255.255",), (GATEWAY.v4, *_GROUPS4), 0.6),
             )
         protocol = draw.choice(_PROTOCOLS4)
+        if target in _GROUPS4[:-1] and draw.random() < 0.3:
+            protocol = draw.choice((f.IGMP, f.IGMP, f.PIM))
         body = self._upper4(source, target, protocol)
         for _ in range(draw.choices((0, 1, 2), (92, 7, 1))[0]):
             body, protocol = self._authentication(protocol) + body, f.AH
@@ -305,7 +307,9 @@ class Dice:
 
     def _packet6(self, source: str, target: str, chained: tuple[int, bytes], hops: int) -> bytes:
         draw = self._draw
-        packet = f.ipv6(source, target, *chained, hops=hops)
+        # A kernel that has no place for ports reads two of its bytes.
+        flow = draw.choice((0, 0, 0, 0x50222, 0x223, draw.getrandbits(20)))
+        packet = f.ipv6(source, target, *chained, hops=hops, flow=flow)
         if draw.random() < 0.03:
             wrong = draw.choice(
                 (0, 1, max(0, len(chained[1]) - draw.randrange(1, 30)), len(chained[1]) + 8, 0xFFFF)

@@ -89,9 +89,11 @@ def ipv4(  # noqa: PLR0913  # an IPv4 header has more
     return head[:10] + struct.pack("!H", checksum(head)) + head[12:] + payload
 
 
-def ipv6(source: str, destination: str, following: int, payload: bytes, *, hops: int = 255) -> bytes:
+def ipv6(
+    source: str, destination: str, following: int, payload: bytes, *, hops: int = 255, flow: int = 0
+) -> bytes:
     """An IPv6 packet; `following` is the protocol or extension header that the payload starts with."""
-    head = struct.pack("!IHBB", 0x60000000, len(payload), following, hops)
+    head = struct.pack("!IHBB", 6 << 28 | flow, len(payload), following, hops)
     return head + IPv6Address(source).packed + IPv6Address(destination).packed + payload
 
 

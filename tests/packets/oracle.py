@@ -26,6 +26,7 @@ _CHADDR = slice(28, 34)  # of BOOTP
 _ROUTERS4 = frozenset(
     {0x11, 0x13, 0x14, 0x30, 0x32}
 )  # query, DVMRP, PIM version 1, discovery's two of routers
+_REPORTS4 = frozenset({0x12, 0x16, 0x17, 0x22})  # RFC 2236's and 3376's, leaving among them
 _REPORTS6 = frozenset({131, 132, 143})
 _ROUTERS6 = frozenset({130, 134, 137, 139, 140, 141, 142, 147, 151, 152, 153})
 # Other messages of routers and agents, which docs/guard.md says nothing of and whose receivers want a key or a treaty.
@@ -134,7 +135,10 @@ class Oracle:
     def _ipv4(self, packet: bytes, to: bytes) -> Judgement:
         source = packet[12:16]
         unspecified = source == bytes(4)
-        if unspecified and not (packet[9] == _UDP and packet[16:20] == b"\xff" * 4):
+        if unspecified and not (
+            (packet[9] == _UDP and packet[16:20] == b"\xff" * 4)
+            or (packet[9] == _IGMP and b"\xe0" <= packet[16:17] < b"\xf0")
+        ):
             return _drop("from nobody")
         if not (self.owns(source) or unspecified):
             return _drop("an IPv4 source that is not bound")
@@ -149,7 +153,9 @@ class Oracle:
         if not sane or _sum(packet[: words * 4]) != 0xFFFF:
             return _free("an IPv4 header that no receiver takes")
         upper = _Upper(packet[9], packet[words * 4 : length], flags & 0x1FFF, bool(flags & 0x2000))
-        return self._dhcp_from_nobody(upper, to) if unspecified else self._ipv4_upper(upper)
+        if not unspecified:
+            return self._ipv4_upper(upper)
+        return _igmp_from_nobody(upper) if upper.protocol == _IGMP else self._dhcp_from_nobody(upper, to)
 
     def _dhcp_from_nobody(self, upper: _Upper, to: bytes) -> Judgement:
         if upper.body[:4] != b"\0\x44\0\x43" or upper.fragment or self._dhcp(upper).verdict == "drop":
@@ -158,7 +164,7 @@ class Oracle:
 
     def _ipv4_upper(self, upper: _Upper) -> Judgement:
         if upper.fragment:
-            return _pass("a later fragment of IPv4")
+            return _later4(upper.protocol)
         if upper.protocol == _AH:
             # RFC 4302, 3.4.2: without a security association its receiver discards it, whatever is inside.
             return _pass("IPv4 behind an authentication header")
@@ -325,6 +331,23 @@ def _igmp(message: bytes) -> Judgement:
     if message[0] in _ROUTERS4:
         return _drop("IGMP of a router")
     return _free("looks for multicast routers") if message[0] == 0x31 else _pass("IGMP of a listener")
+
+
+def _later4(protocol: int) -> Judgement:
+    if protocol in {_IGMP, _PIM}:
+        # RFC 4541 says nothing of fragments: who snoops may take any for a message of its own, as Linux does.
+        return _drop("a later fragment of IGMP or PIM")
+    return _pass("a later fragment of IPv4")
+
+
+def _igmp_from_nobody(upper: _Upper) -> Judgement:
+    if upper.fragment:
+        return _drop("a later fragment of IGMP")
+    if not upper.body:
+        return _free("a message that is cut short")
+    if upper.body[0] not in _REPORTS4:
+        return _drop("from nobody, and no report")
+    return _pass("IGMP of a listener without address") if upper.whole else _free("IGMP in fragments")
 
 
 def _walk(following: int, body: bytes, hops: int) -> _Upper | Judgement:

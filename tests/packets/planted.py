@@ -163,7 +163,22 @@ MISTAKES = (
     Mistake(
         "later fragments read as messages",
         without("& 0x1fff != 0x0"),
-        ("pass: a later fragment whose payload looks like an igmp query",),
+        ("pass: a later fragment whose payload looks like an icmp redirect",),
+    ),
+    Mistake(
+        "later fragments of whatever protocol let through",
+        instead("& 0x1fff != 0x0 @nh,72,8 != { 0x2, 0x67 }", "& 0x1fff != 0x0"),
+        ("drop: a later fragment that is an igmp query", "drop: a later fragment that is a pim hello"),
+    ),
+    Mistake(
+        "a flow label read as ports",
+        without("frag frag-off != 0"),
+        ("pass: a later fragment over IPv6, its flow label like port 546",),
+    ),
+    Mistake(
+        "whatever a guest without address says to a group",
+        first_in("control_v4", "ip saddr 0.0.0.0 ip daddr 224.0.0.0/4 accept"),
+        ("drop: igmp query from no address", "drop: igmp report from no address with a random MAC"),
     ),
     Mistake(
         "no target of an advertisement",

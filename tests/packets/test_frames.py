@@ -86,4 +86,4 @@ def test_names_of_frames_are_unique() -> None:
     names = [str(case) for case in CASES]
 
     assert sorted(set(names)) == sorted(names)
-    assert len(names) + len(LLDP_GROUP) >= 301  # README.md says so
+    assert len(names) == 363  # README.md says so

@@ -74,6 +74,15 @@ ONLY_IPTABLES_SEES = {
         "pim hello",
         "pim hello of version 1",
     ),
+    "IGMP and PIM in later fragments": (
+        "a later fragment that is an igmp query",
+        "a later fragment that is an igmp query for one group",
+        "a later fragment that is an igmp multicast router advertisement",
+        "a later fragment that is a pim hello",
+        "a later fragment from the own prefix, an igmp query",
+        "a later fragment whose payload looks like an igmp query",
+        "the last fragment that there can be, an igmp query",
+    ),
     "PIM over IPv6": ("pim hello over IPv6", "pim hello behind destination options"),
     "targets, options and lengths of neighbour messages": (
         "neighbor: advertises the gateway",
