@@ -50,11 +50,11 @@ _BY: Mapping[str, frozenset[str]] = {
 _WHY: Mapping[str, str] = {
     "type": "only IPv4, ARP and IPv6 without a tag pass",
     "arp": "it is no request or reply of Ethernet and IPv4 from a bound address, and no probe for one",
-    "v4": "it has no source address, and is no DHCP client's broadcast",
+    "v4": "it has no source address, and is neither a DHCP client's broadcast nor an IGMP report to a group",
     "v6": "it has no source address that passes there, or a header behind which nobody can look",
     "nd": "neighbour discovery passes right behind the IPv6 header, about bound addresses, with no option or the own MAC as the only one",
     "dhcp": "guests are no DHCP servers, and ask in one piece, for their own hardware address",
-    "router": "guests have no router's role: no advertisement, redirect, membership query or node information",
+    "router": "guests have no router's role: no advertisement, redirect, membership query or node information, and no part of a packet that a bridge may take for one",
 }
 
 

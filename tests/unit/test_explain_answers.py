@@ -62,7 +62,12 @@ def ask(words: str, of: Guard = GUARD) -> Answer:
             "arp",
             "it is no request or reply of Ethernet and IPv4 from a bound address, and no probe for one",
         ),
-        ("vif=vm01 src=0.0.0.0", "v4", "it has no source address, and is no DHCP client's broadcast"),
+        (
+            "vif=vm01 src=0.0.0.0",
+            "v4",
+            "it has no source address, and is neither a DHCP client's broadcast nor an IGMP report to a group",
+        ),
+        ("vif=vm01 igmp=report src=0.0.0.0", "", f"it claims nothing but what is bound to {A_VIF}"),
         (
             f"vif=vm01 dport=67 chaddr={B.mac}",
             "dhcp",
@@ -101,7 +106,12 @@ def ask(words: str, of: Guard = GUARD) -> Answer:
         (
             "vif=vm01 icmp=ra",
             "router",
-            "guests have no router's role: no advertisement, redirect, membership query or node information",
+            "guests have no router's role: no advertisement, redirect, membership query or node information, and no part of a packet that a bridge may take for one",
+        ),
+        (
+            "vif=vm01 igmp=report frag=later",
+            "router",
+            "guests have no router's role: no advertisement, redirect, membership query or node information, and no part of a packet that a bridge may take for one",
         ),
         (
             f"vif=vm01 dst={B.v6} frag=0 ext=dst",
