@@ -20,6 +20,7 @@ MATCHES = (
     "ip saddr 192.0.2.11", "ip saddr != 192.0.2.11", "ip daddr 192.0.2.0-192.0.2.255", "ip protocol 17", "ip protocol != 17", "ip protocol igmp", "ip length > 40",
     "ip frag-off & 8191 != 0", "ip frag-off & 16383 == 0",
     "ip6 saddr ::", "ip6 saddr != 2001:db8::11", "ip6 daddr ff02::1", "ip6 nexthdr 58", "ip6 nexthdr != 58", "ip6 length 32", "ip6 length != 24",
+    "frag frag-off != 0", "frag frag-off 0", "frag frag-off 1",
     "frag nexthdr 58", "frag nexthdr != 58", "frag nexthdr { ip, ipv6-route, ipv6-frag, ah, ipv6-opts }",
     "icmpv6 type nd-neighbor-advert", "icmpv6 type != nd-neighbor-advert", "icmpv6 code 0", "icmp type echo-request", "icmp type != echo-request", "icmp code 0", "iifgroup 0", "iifgroup != 0", "igmp type membership-query", "igmp type != 48", "igmp type membership-report-v1", "igmp type membership-report-v2", "igmp type membership-report-v3", "igmp type leave-group",
     "udp dport 67", "udp dport != 67", "udp sport 68 udp dport 67", "tcp dport != 0", "udp sport { 67, 68, 546 }",
@@ -28,6 +29,7 @@ MATCHES = (
     # One, two and four bytes at a multiple of their size are loaded otherwise than all else.
     "@th,0,8 != 0x3a", "@th,8,8 0x0", "@th,0,16 != 0x1", "@th,8,16 != 0x1", "@th,0,32 != 0x1", "@th,16,32 != 0x1", "@th,64,64 != 0x1",
     "@th,64,128 != 0x1", "@th,192,16 0x101", "@th,208,48 0x5e00530a", "@th,208,48 != 0x5e00530a", "@th,288,48 != 0x5e00530a", "@th,0,24 != 0x1",
+    "@nh,72,8 != { 0x2, 0x67 }", "@nh,48,16 & 0x1fff != 0x0",
     "@nh,0,8 0x45", "@nh,48,8 != 0x3a", "@nh,320,64 != 0x1", "@ll,96,16 0x8100", "@ll,112,16 != 0x64",
 )  # fmt: skip
 
