@@ -6,14 +6,21 @@ from collections.abc import Iterator
 
 from reconciler.disk_record import Filled
 from reconciler.disk_use import size_text
+from reconciler.login import login_words
 from reconciler.plan import Note
 from reconciler.scope import Situation
 
 
 def inside_notes(situation: Situation) -> Iterator[Note]:
-    """Whose file systems are nearly full, as of the last look."""
+    """Whose file systems are nearly full, and whose console lets nobody in, as of the last look."""
     if situation.looked is None:
         return
+    wanted = [domu for domu in situation.desired.domus if domu.boot is not None and domu.boot.phase == "run"]
+    for domu in wanted:
+        login = situation.looked.login_of(domu.uuid)
+        words = None if login is None else login_words(domu, login)
+        if words is not None:
+            yield Note(f"domu.{domu.name}", *words)
     names = {domu.uuid: domu.name for domu in situation.desired.domus if domu.state != "absent"}
     percent = situation.desired.host.disks.warn_percent
     for each in situation.looked.of(names):

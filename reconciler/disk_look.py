@@ -45,6 +45,7 @@ def guests(dom0: Dom0) -> tuple[Guest, ...]:
             domu.uuid,
             domu.uuid in alive and alive[domu.uuid].running,
             tuple(GuestDisk(disk.vdev, disk.path, disk.format) for disk in domu.disks),
+            login=domu.console_login != "ignore",
         )
         for domu in (() if last is None else last.desired.domus)
     }
@@ -70,9 +71,8 @@ def look(dom0: Dom0, names: Collection[str] = ()) -> Seen:
     if missing := sorted({*names} - {guest.name for guest in known}):
         raise ReadError(f"no domU {missing[0]!r}, neither last applied here nor alive")
     chosen = tuple(guest for guest in known if not names or guest.name in names)
-    found = look_into(
-        dom0.runner, {disk.path for guest in chosen for disk in guest.disks if disk.format == _RAW}
-    )
+    paths = {disk.path: guest.login for guest in chosen for disk in guest.disks if disk.format == _RAW}
+    found = look_into(dom0.runner, paths, logins={path for path, login in paths.items() if login})
     now_s = int(dom0.now().timestamp())
     before = disk_history.load(dom0.paths.disk_history)
     history = advanced(before, samples(chosen, found, now_s=now_s), time_s=now_s)

@@ -12,6 +12,7 @@ from pathlib import Path
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from reconciler.durable import write_whole
+from state.inside.getty import Login
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,16 @@ class Filled:
 
 
 @dataclass(frozen=True, slots=True)
+class LetsIn:
+    """How the system on one of a domU's disks lets people in."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    uuid: str
+    login: Login
+
+
+@dataclass(frozen=True, slots=True)
 class Looked:
     """One look: when, in seconds since 1970, how long it took, what it found, and how many disks could not be read."""
 
@@ -48,6 +59,11 @@ class Looked:
     took_ms: int
     filled: tuple[Filled, ...] = ()
     unread: int = 0
+    logins: tuple[LetsIn, ...] = ()
+
+    def login_of(self, uuid: str) -> Login | None:
+        """How a domU's system lets people in; None where that is not known."""
+        return next((each.login for each in self.logins if each.uuid == uuid), None)
 
     def of(self, uuids: Iterable[str]) -> tuple[Filled, ...]:
         """What was found of these domUs."""

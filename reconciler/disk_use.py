@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.disk_history import DAY_S, History, Series, days_to_full
-from reconciler.disk_record import Filled
+from reconciler.disk_record import Filled, LetsIn
 from state.inside.volume import FileSystem, Volume
 from state.insides import Inside
 
@@ -31,12 +31,13 @@ class GuestDisk:
 
 @dataclass(frozen=True, slots=True)
 class Guest:
-    """A domU and its disks."""
+    """A domU and its disks; `login`: how its system lets people in is looked after."""
 
     name: str
     uuid: str
     running: bool
     disks: tuple[GuestDisk, ...]
+    login: bool = True
 
 
 def volume_name(vdev: str, name: str) -> str:
@@ -84,6 +85,17 @@ def filled(
         )
         for guest, name, volume, use in _uses(guests, found)
     )
+
+
+def logins(guests: Iterable[Guest], found: Mapping[str, Inside | str]) -> tuple[LetsIn, ...]:
+    """How each domU lets people in whose system was found: on the first of its disks that has one."""
+    told = []
+    for guest in sorted(guests, key=lambda each: each.name):
+        insides = (found.get(disk.path) for disk in guest.disks)
+        first = next((each.login for each in insides if isinstance(each, Inside) and each.login), None)
+        if first is not None:
+            told.append(LetsIn(guest.uuid, first))
+    return tuple(told)
 
 
 def samples(guests: Iterable[Guest], found: Mapping[str, Inside | str], *, now_s: int) -> tuple[Series, ...]:

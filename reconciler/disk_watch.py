@@ -7,6 +7,7 @@ import threading
 
 from reconciler import disk_history, disk_record
 from reconciler.disk_look import look
+from reconciler.disk_use import logins
 from reconciler.durable import write_whole
 from reconciler.metrics import disk_metrics_text
 from reconciler.reconcile import Dom0
@@ -65,7 +66,13 @@ def watched(dom0: Dom0, warn_percent: int) -> float:
     started = dom0.monotonic()
     seen = look(dom0)
     took_s = dom0.monotonic() - started
-    looked = disk_record.Looked(seen.time_s, round(took_s * 1000), seen.filled, len(seen.unread))
+    looked = disk_record.Looked(
+        seen.time_s,
+        round(took_s * 1000),
+        seen.filled,
+        len(seen.unread),
+        logins(seen.guests, seen.found),
+    )
     disk_history.save(dom0.paths.disk_history, seen.history)
     disk_record.save(dom0.paths.disks, looked)
     write_whole(dom0.paths.disk_metrics, disk_metrics_text(looked, warn_percent=warn_percent))

@@ -92,6 +92,7 @@ class DomU:
     file: str
     moved_from: str | None = None  # the host that it leaves for this one
     epoch: int = 1  # one higher with every move
+    console_baud: int = 38400
     installed: Boot | None = None  # in phase install: how it starts once its installer has ended
     advances: bool = False  # in phase install: whether it goes on to that by itself
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from state.inside import MODULE
+from state.inside.getty import INITS, Getty, Login
 from state.inside.volume import Disk, FileSystem, Volume
 from state.run import CLEAN_ENVIRONMENT, ReadError, Runner
 from state.spec_child import as_user
@@ -32,16 +33,19 @@ class Inside:
     """What is inside one disk image or block device.
 
     `changed_s` is when the image was last written to, in seconds since 1970 by dom0's clock; None for a block device, of
-    which nobody knows.
+    which nobody knows. `login` is how a system on it lets people in, where that was asked and there is one.
     """
 
     disk: Disk
     block: bool
     changed_s: int | None
+    login: Login | None = None
 
 
-def look_into(runner: Runner, paths: Iterable[str]) -> Mapping[str, Inside | str]:
-    """What is in each disk, or in words why that cannot be said.
+def look_into(
+    runner: Runner, paths: Iterable[str], *, logins: Collection[str] = ()
+) -> Mapping[str, Inside | str]:
+    """What is in each disk, or in words why that cannot be said; of those in `logins`, how a system on it lets people in.
 
     Raises:
         ReadError: the child did not work at all.
@@ -52,7 +56,7 @@ def look_into(runner: Runner, paths: Iterable[str]) -> Mapping[str, Inside | str
     prefix = as_user(_USER, _USER) if os.geteuid() == 0 else []
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", MODULE],
-        stdin=json.dumps([{"path": path} for path in wanted]),
+        stdin=json.dumps([{"path": path, "login": path in logins} for path in wanted]),
         timeout_s=TIMEOUT_S,
         environment={
             **CLEAN_ENVIRONMENT,
@@ -105,6 +109,30 @@ def parse_answer(untrusted_text: str) -> Inside | str:
         Disk(_number(disk["size_bytes"]), disk["table"], volumes, truncated=disk["truncated"] is True),
         block=answer["block"] is True,
         changed_s=_maybe(answer["changed_s"]),
+        login=None if answer["login"] is None else _login(answer["login"]),
+    )
+
+
+def _login(row: Mapping[str, Any]) -> Login:
+    if row["init"] not in INITS:
+        raise ValueError("no such init")
+    securetty = row["securetty"]
+    return Login(
+        volume=_text(row["volume"]),
+        init=row["init"],
+        gettys=tuple(
+            Getty(
+                file=_text(each["file"]),
+                line=_number(each["line"]),
+                device=_text(each["device"]),
+                ident=_text(each["ident"]),
+                untrusted_text=_text(each["untrusted_text"]),
+            )
+            for each in row["gettys"]
+        ),
+        automatic=row["automatic"] is True,
+        securetty=None if securetty is None else tuple(_text(each) for each in securetty),
+        why=_text(row["why"]),
     )
 
 

@@ -118,6 +118,7 @@ def resolve_domu(document: DomUDocument, file: str, host: HostDocument) -> DomU:
         epoch=document.metadata.placement.epoch,
         installed=_run(document) if installs else None,
         advances=installs and spec.boot is not None and spec.boot.then == "run",
+        console_baud=spec.console.baud,
     )
 
 

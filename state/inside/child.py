@@ -25,6 +25,7 @@ from typing import Any
 from state.confined import confine
 from state.inside.disk import read_disk
 from state.inside.image import Image
+from state.inside.system import find_login
 
 # Of each disk. A file system of 16 TiB takes a second, and so much memory is what Python itself wants with room to spare.
 CPU_LIMIT_S, MEMORY_LIMIT_BYTES, WALL_LIMIT_S = 10, 256 * 1024 * 1024, 30.0
@@ -174,10 +175,16 @@ def _answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
         shut=True,
     )
     try:
-        disk, _ = read_disk(Image(descriptor, size, direct=direct))
+        disk, volumes = read_disk(Image(descriptor, size, direct=direct))
+        login = find_login(volumes) if request["login"] else None
     except MemoryError:
         return {"error": f"it takes more than {MEMORY_LIMIT_BYTES >> 20} MiB of memory to read"}
-    return {"disk": asdict(disk), "block": direct, "changed_s": None if direct else int(found.st_mtime)}
+    return {
+        "disk": asdict(disk),
+        "block": direct,
+        "changed_s": None if direct else int(found.st_mtime),
+        "login": None if login is None else asdict(login),
+    }
 
 
 if __name__ == "__main__":

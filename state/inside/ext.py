@@ -56,19 +56,26 @@ class Layout:
     free_inodes: int
     written_s: int
 
+    @property
+    def wide(self) -> bool:
+        """Whether descriptors have the upper halves of their numbers."""
+        return self.descriptor > _OLD_DESCRIPTOR_BYTES
+
     def descriptor_blocks(self) -> Iterator[tuple[int, int]]:
         """Where blocks of descriptors are, and how many descriptors to read there, in order."""
         each = self.block // self.descriptor
+        for index in range(-(-self.groups // each)):
+            yield self.descriptor_block(index), min(each, self.groups - index * each)
+
+    def descriptor_block(self, index: int) -> int:
+        """Where one block of descriptors is."""
         # Blocks of 1 KiB with clusters: block 0 is the boot block and in group 0 all the same.
         zero = int(self.block == _AT and self.first_block == 0)
-        for index in range(-(-self.groups // each)):
-            count = min(each, self.groups - index * each)
-            if self.meta_group is None or index < self.meta_group:
-                yield self.first_block + zero + 1 + index, count
-            else:
-                group = index * each
-                start = self.first_block + group * self.blocks_per_group
-                yield start + int(self._has_copy(group)) + (zero if group == 0 else 0), count
+        if self.meta_group is None or index < self.meta_group:
+            return self.first_block + zero + 1 + index
+        group = index * (self.block // self.descriptor)
+        start = self.first_block + group * self.blocks_per_group
+        return start + int(self._has_copy(group)) + (zero if group == 0 else 0)
 
     def _has_copy(self, group: int) -> bool:
         if group == 0:

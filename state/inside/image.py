@@ -12,7 +12,7 @@ _PAGE_BYTES = 4096
 _KEPT_PAGES = 256
 # The group descriptors of 16 TiB of ext4 in blocks of 4 KiB are 8 MiB, those of 4 TiB in blocks of 1 KiB 32.
 BYTES_LIMIT = 64 * 1024 * 1024
-READS_LIMIT = 50_000
+READS_LIMIT = 200_000
 _PIECE_BYTES = 1024 * 1024
 
 
@@ -43,6 +43,9 @@ class Image:
         """
         if offset < 0 or length < 0 or offset + length > self.size:
             raise SpoiltError("it points behind the end of the disk")
+        self._left_reads -= 1  # what is kept costs time, too
+        if self._left_reads < 0:
+            raise SpoiltError("there is more to read than any such file system needs")
         first = offset - offset % _PAGE_BYTES
         if offset + length <= first + _PAGE_BYTES:
             page = self._pages.get(first)
@@ -62,8 +65,7 @@ class Image:
 
     def _read(self, offset: int, length: int) -> bytes:
         self._left_bytes -= length
-        self._left_reads -= 1
-        if self._left_bytes < 0 or self._left_reads < 0:
+        if self._left_bytes < 0:
             raise SpoiltError("there is more to read than any such file system needs")
         try:
             data = self._pread(offset, length)
