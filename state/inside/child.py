@@ -18,7 +18,7 @@ import stat
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -34,6 +34,7 @@ ANSWER_LIMIT_BYTES = 64 * 1024
 PARALLEL = 4
 # Storage that does not answer keeps its readers, which nothing can end: after so many no more are sent there.
 _STUCK_LIMIT = 4
+_KILLED_WITHIN_S = 1.0
 _NICE = 10
 _MOST_DESCRIPTORS = 64
 
@@ -48,17 +49,26 @@ class _Reader:
     said: bytearray = field(default_factory=bytearray)
 
 
-class _Scan:
-    """Reads the disks, a few at a time, and says of each what its reader said."""
+class Scan:
+    """Has each disk read by a fork, a few at a time, and says of each what its reader said.
 
-    def __init__(self, requests: list[Mapping[str, Any]]) -> None:
-        self._requests = requests
+    `answer` is what a fork does: it gets one request and gives what is said. `wall_limit_s` is how long it may take.
+    """
+
+    def __init__(
+        self,
+        requests: Sequence[Mapping[str, Any]],
+        answer: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+        wall_limit_s: float = WALL_LIMIT_S,
+    ) -> None:
+        self._requests, self._answer, self._wall_limit_s = requests, answer, wall_limit_s
         self._waiting = deque(range(len(requests)))
         self._running: dict[int, _Reader] = {}
         self._poll = select.poll()
         self._stuck = 0
 
     def run(self) -> None:
+        """Say a line of JSON of each disk, in the order in which they are done."""
         while self._waiting or self._running:
             while self._waiting and len(self._running) < PARALLEL:
                 if self._stuck >= _STUCK_LIMIT:
@@ -72,15 +82,15 @@ class _Scan:
                 self._hear(descriptor)
             for descriptor, reader in [*self._running.items()]:
                 if reader.deadline_s <= time.monotonic():
-                    self._give_up(descriptor, reader, f"no answer within {WALL_LIMIT_S:g} s")
+                    self._give_up(descriptor, reader, f"no answer within {self._wall_limit_s:g} s")
 
     def _start(self, index: int) -> None:
         here, there = os.pipe()
         process = os.fork()
         if process == 0:
-            _read(self._requests[index], there)
+            _live(there, lambda: self._answer(self._requests[index]))
         os.close(there)
-        self._running[here] = _Reader(index, process, time.monotonic() + WALL_LIMIT_S)
+        self._running[here] = _Reader(index, process, time.monotonic() + self._wall_limit_s)
         self._poll.register(here, select.POLLIN)
 
     def _hear(self, descriptor: int) -> None:
@@ -103,11 +113,10 @@ class _Scan:
     def _give_up(self, descriptor: int, reader: _Reader, why: str) -> None:
         self._forget(descriptor)
         os.kill(reader.process, signal.SIGKILL)
-        end = time.monotonic() + 1.0
         watched = os.pidfd_open(reader.process)
         ended = select.poll()
         ended.register(watched, select.POLLIN)
-        if ended.poll(max(0.0, end - time.monotonic()) * 1000):
+        if ended.poll(_KILLED_WITHIN_S * 1000):
             os.waitpid(reader.process, 0)
         else:
             self._stuck += 1
@@ -126,7 +135,7 @@ def main() -> None:
     os.nice(_NICE)
     # What a fork does not touch is not copied.
     gc.freeze()
-    _Scan(requests).run()
+    Scan(requests, read).run()
 
 
 def _say(index: int, *, said: str | None = None, error: str | None = None) -> None:
@@ -134,8 +143,8 @@ def _say(index: int, *, said: str | None = None, error: str | None = None) -> No
     sys.stdout.flush()  # what lies in a buffer, every fork would have too
 
 
-def _read(request: Mapping[str, Any], pipe: int) -> None:
-    """The fork's whole life."""
+def _live(pipe: int, answer: Callable[[], Mapping[str, Any]]) -> None:
+    """A fork's whole life."""
     code = 1
     try:
         # Whoever holds our output open keeps who waits for its end waiting.
@@ -144,15 +153,16 @@ def _read(request: Mapping[str, Any], pipe: int) -> None:
             os.dup2(nothing, each)
         os.closerange(3, pipe)  # what others say
         os.closerange(pipe + 1, _MOST_DESCRIPTORS)
-        answer = json.dumps(_answer(request)).encode("ascii")
-        while answer:
-            answer = answer[os.write(pipe, answer) :]
+        said = json.dumps(answer()).encode("ascii")
+        while said:
+            said = said[os.write(pipe, said) :]
         code = 0
     finally:
         os._exit(code)
 
 
-def _answer(request: Mapping[str, Any]) -> Mapping[str, Any]:
+def read(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is on a disk, or why that cannot be said. Everything but the disk is given up meanwhile, for good."""
     try:
         # A pipe would wait for who writes.
         descriptor = os.open(request["path"], os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
