@@ -126,6 +126,9 @@ RULES: Mapping[str, Callable[[Call], object]] = {
     "ioctl": lambda call: QUESTIONS.search(call.text),
     "setsockopt": lambda call: OWN_SOCKET.search(call.text),
     "unshare": lambda call: "unshare(CLONE_NEWNET)" in call.text,
+    # Its own: who looks into disks steps back behind the guests.
+    "getpriority": lambda call: "(PRIO_PROCESS, 0)" in call.text,
+    "setpriority": lambda call: "(PRIO_PROCESS, 0, " in call.text,
     "bind": lambda call: "sa_family=AF_NETLINK" in call.text,
 }
 
