@@ -56,7 +56,8 @@ def after_shutdown(life: Life, domain: Domain) -> Iterator[Change | Note]:
     stays = life.waits or (by_customer and domu.after_poweroff == "stay")
     starts = domu.state == "running" and not stays
     # Where git wants it halted, it may be our own shutdown that was cut short; what it wants next is then not his.
-    stays_off = domu.state == "running" and by_customer and domu.after_poweroff == "stay"
+    # One that git has not put to run yet is nobody's customer's, whoever has started it.
+    stays_off = domu.state == "running" and by_customer and domu.after_poweroff == "stay" and not life.waits
     yield destroyed(
         life,
         domain,

@@ -121,6 +121,9 @@ def _stage(domu: DomU, domain: Domain | None, how: str, before: DomU | None) -> 
         return "running" if how else "due", "", ""
     if how == _BEGUN:
         return "interrupted", "", ""
+    if domu.moved_from is not None and domu.boot is not None:
+        # Its disk comes with it from where it was installed, as git says how.
+        return "ended", "runs", settings_digest(domu.boot)
     ran = before is not None and before.boot is not None and before.boot.phase == "run"
     if ran and before is not None and before.state == "running":
         return "ended", "runs", ""

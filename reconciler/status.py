@@ -258,11 +258,9 @@ def _boot(life: Life) -> Facts | None:
 
 
 def _boot_line(boot: Facts) -> str:
-    phase = boot["phase"]
-    if boot["installation"] is not None:
-        then = ", then run" if boot["then"] else ""
-        phase = f"{phase}{then} ({boot['installation']})"
-    return "  ".join([phase, *(f"{key}={value}" for key, value in boot["starts"].items())])
+    phase = f"{boot['phase']}, then run" if boot["then"] else boot["phase"]
+    stage = [] if boot["installation"] is None else [f"installation {boot['installation']}"]
+    return "  ".join([phase, *stage, *(f"{key}={value}" for key, value in boot["starts"].items())])
 
 
 def _console(domu: DomU, domain: Domain | None, console: Console | None) -> Facts:
