@@ -23,7 +23,9 @@ DOCS = ROOT / "docs"
 PAGES = sorted(
     [ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md"), *(ROOT / "systemd").glob("*.md")]
 )
-ALL_PAGES = sorted([*PAGES, ROOT / "examples/README.md", ROOT / "tests/dom0/README.md"])
+ALL_PAGES = sorted(
+    [*PAGES, *(ROOT / folder / "README.md" for folder in ("examples", "tests/dom0", "tests/xen"))]
+)
 SCHEMAS = sorted((ROOT / "schemas" / "json").glob("*.json"))
 # Words that stand behind `domgit` in prose and are no verbs.
 NO_VERBS = {"itself"}

@@ -188,6 +188,17 @@ class Guest:
         """
         self._must("send", device, frame.hex())
 
+    def send_all(self, frames: Sequence[bytes], device: str = "eth0") -> None:
+        """Sends frames one behind the other, without a pause for the answer to each.
+
+        Raises:
+            OSError: one was not taken, for instance because it is shorter than an Ethernet header.
+        """
+        for answer in self._ask_all(
+            [("send", device, frame.hex()) for frame in frames], len(frames) + COMMAND_S
+        ):
+            _checked(answer, f"{self.name}: send")
+
     def packet_socket(self, device: str = "eth0", containing: bytes = b"") -> Ear:
         """What receives, from now on, every frame that arrives at the device and has these bytes in it.
 
@@ -211,10 +222,7 @@ class Guest:
             self.sent = int(self._must("quiet").lines[0])
 
     def _must(self, verb: str, *words: str) -> Answer:
-        answer = self._ask(verb, *words, timeout_s=COMMAND_S)
-        if answer.status >= FAILED:
-            raise OSError(answer.status - FAILED, os.strerror(answer.status - FAILED), f"{self.name}: {verb}")
-        return answer
+        return _checked(self._ask(verb, *words, timeout_s=COMMAND_S), f"{self.name}: {verb}")
 
     # ---- console ----
 
@@ -224,7 +232,11 @@ class Guest:
             raise GuestError(f"guest {self.name!r}: {command}: exit status {answer.status}: {answer.lines!r}")
 
     def _ask(self, verb: str, *words: str, timeout_s: float) -> Answer:
-        """The answer to one request.
+        """The answer to one request; see _ask_all."""
+        return self._ask_all([(verb, *words)], timeout_s)[0]
+
+    def _ask_all(self, requests: Sequence[Sequence[str]], timeout_s: float) -> list[Answer]:
+        """The answers to requests that are sent one behind the other.
 
         Raises:
             GuestError: there is no such guest, or it does not answer in time.
@@ -232,25 +244,34 @@ class Guest:
         path = node(f"/local/domain/{self.domid}/console/tty")
         if not path:
             raise GuestError(f"guest {self.name!r} has no console")
-        number = secrets.token_hex(4)
+        tag = secrets.token_hex(4)
         # The line before may have been cut short.
-        request = "\n" + " ".join([number, verb, *words]) + "\n"
+        text = "\n" + "".join(
+            " ".join([f"{tag}.{number}", *words]) + "\n" for number, words in enumerate(requests)
+        )
         try:
             terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
         except OSError as exc:
             raise GuestError(f"guest {self.name!r}: {path}: {exc}") from exc
         try:
             tty.setraw(terminal)
-            return _converse(terminal, request.encode(), number, time.monotonic() + timeout_s)
+            return _converse(terminal, text.encode(), (tag, len(requests)), time.monotonic() + timeout_s)
         except (OSError, termios.error, TimeoutError) as exc:
-            raise GuestError(f"guest {self.name!r}: {verb}: {exc or 'no answer'}") from exc
+            raise GuestError(f"guest {self.name!r}: {requests[0][0]}: {exc or 'no answer'}") from exc
         finally:
             os.close(terminal)
 
 
-def _converse(terminal: int, request: bytes, number: str, deadline: float) -> Answer:
-    """Sends the request while it reads: neither side waits for the other's buffer to empty."""
-    rest, pending = b"", request
+def _checked(answer: Answer, what: str) -> Answer:
+    if answer.status >= FAILED:
+        raise OSError(answer.status - FAILED, os.strerror(answer.status - FAILED), what)
+    return answer
+
+
+def _converse(terminal: int, pending: bytes, asked: tuple[str, int], deadline: float) -> list[Answer]:
+    """Sends requests while it reads: neither side waits for the other's buffer to empty."""
+    (tag, count), rest = asked, b""
+    answers: list[Answer] = []
     lines: list[bytes] = []
     with selectors.DefaultSelector() as ready:
         ready.register(terminal, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -265,10 +286,14 @@ def _converse(terminal: int, request: bytes, number: str, deadline: float) -> An
             *whole, rest = rest.split(b"\n")
             for line in whole:
                 text = line.strip().decode("ascii", "replace")
-                if text.startswith(f"@{number}+"):
+                mark = f"@{tag}.{len(answers)}"
+                if text.startswith(f"{mark}+"):
                     lines.append(bytes.fromhex(text.partition("+")[2]))
-                elif text.startswith(f"@{number}="):
-                    return Answer(int(text.partition("=")[2]), tuple(lines))
+                elif text.startswith(f"{mark}="):
+                    answers.append(Answer(int(text.partition("=")[2]), tuple(lines)))
+                    lines = []
+            if len(answers) == count:
+                return answers
     raise TimeoutError
 
 

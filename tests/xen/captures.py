@@ -1,0 +1,45 @@
+"""Real output of the tools that state/ reads, taken in the emulated dom0 while the example repository's guests run.
+
+In the machine: `cd /root/checkout && PYTHONPATH=. python -m tests.xen.captures`, with the product's own Python; then copy
+tests/cases/captures out. The names are those of tests/unit/captures.py, the situation begins with `real`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from state import routes, xl
+from state.iptables_guard import EBTABLES_SAVE, iptables_save
+from state.nft import LIST_TABLE, LIST_TABLES, LIST_WHOLE
+from state.xenstore import LIST_DOMAINS, LIST_VIFS
+from tests.dom0.toolstack import domids
+from tests.unit.captures import CAPTURES, IPROUTE, IPSET, IPTABLES, NFT, XEN, take, take_network, take_xen
+
+SITUATION = "real-three-guests"
+
+
+def main() -> int:
+    """Exit status 0, or 1 where nothing runs."""
+    if len(domids()) != 3:
+        print("captures: expected the three guests of the example repository", file=sys.stderr)
+        return 1
+    CAPTURES.mkdir(parents=True, exist_ok=True)
+    take(f"xl-info-{XEN}-real.txt", *xl.INFO)
+    take_xen(SITUATION)
+    take(f"xenstore-list-{XEN}-{SITUATION}.txt", *LIST_DOMAINS)
+    take(f"xenstore-ls-{XEN}-{SITUATION}.txt", *LIST_VIFS)
+    take_network(SITUATION)
+    for family, argv in zip(("v4", "v6"), routes.DEFAULTS, strict=True):
+        take(f"ip-route-{IPROUTE}-real-one-gateway-{family}.json", *argv)
+    take(f"nft-list-table-{NFT}-{SITUATION}.txt", *LIST_TABLE)
+    take(f"nft-list-table-{NFT}-{SITUATION}-counted.txt", *LIST_WHOLE)
+    take(f"nft-tables-{NFT}-real-ours-alone.txt", *LIST_TABLES)
+    for tool in ("iptables", "ip6tables"):
+        take(f"{tool}-nft-save-{IPTABLES}-real-nothing.txt", *iptables_save(tool, "nft"))
+    take(f"ebtables-nft-save-{IPTABLES}-real-nothing.txt", *EBTABLES_SAVE)
+    take(f"ipset-save-{IPSET}-real-nothing.txt", "ipset", "save")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
