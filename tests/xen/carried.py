@@ -47,7 +47,7 @@ def carried(folder: Path, public_key: str) -> Path:
         _virtual_environment(root / "venv")
     else:
         shutil.copy(package, root / "domgit.deb")
-    for name in ("install", "pytest"):
+    for name in ("install", "pytest", "welcome"):
         shutil.copy(HERE / name, root / name)
     (root / "authorized_keys").write_text(public_key)
     image = folder / "carried.ext4"

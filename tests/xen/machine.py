@@ -24,7 +24,7 @@ MEMORY_MIB, DOM0_MIB = 2560, 1152
 BOOT_S = 300.0
 SHUTDOWN_S = 180.0
 KILL_S = 10.0
-SSH_S = 20.0  # a handshake, emulated
+SSH_S = 60.0  # a handshake, emulated, on a machine that does other things
 POLL_S = 0.5
 # - smap, smep: with them dom0's kernel dies of a page fault in early boot.
 # - xsave: with it, and so with AVX, xl now and then crashes or cannot decompress a kernel. Emulation, not Xen.
