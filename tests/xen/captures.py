@@ -9,11 +9,10 @@ from __future__ import annotations
 import sys
 
 from state import routes, xl
-from state.iptables_guard import EBTABLES_SAVE, iptables_save
-from state.nft import LIST_TABLE, LIST_TABLES, LIST_WHOLE
+from state.nft import LIST_TABLE, LIST_TABLES
 from state.xenstore import LIST_DOMAINS, LIST_VIFS
 from tests.dom0.toolstack import domids
-from tests.unit.captures import CAPTURES, IPROUTE, IPSET, IPTABLES, NFT, XEN, take, take_network, take_xen
+from tests.unit.captures import CAPTURES, IPROUTE, NFT, XEN, take, take_network, take_xen
 
 SITUATION = "real-three-guests"
 
@@ -30,14 +29,9 @@ def main() -> int:
     take(f"xenstore-ls-{XEN}-{SITUATION}.txt", *LIST_VIFS)
     take_network(SITUATION)
     for family, argv in zip(("v4", "v6"), routes.DEFAULTS, strict=True):
-        take(f"ip-route-{IPROUTE}-real-one-gateway-{family}.json", *argv)
+        take(f"ip-route-{IPROUTE}-real-gateways-{family}.json", *argv)
     take(f"nft-list-table-{NFT}-{SITUATION}.txt", *LIST_TABLE)
-    take(f"nft-list-table-{NFT}-{SITUATION}-counted.txt", *LIST_WHOLE)
     take(f"nft-tables-{NFT}-real-ours-alone.txt", *LIST_TABLES)
-    for tool in ("iptables", "ip6tables"):
-        take(f"{tool}-nft-save-{IPTABLES}-real-nothing.txt", *iptables_save(tool, "nft"))
-    take(f"ebtables-nft-save-{IPTABLES}-real-nothing.txt", *EBTABLES_SAVE)
-    take(f"ipset-save-{IPSET}-real-nothing.txt", "ipset", "save")
     return 0
 
 

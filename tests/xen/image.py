@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import lzma
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import PIPE
 
 from tests.xen import BUILD, CARRIED, HERE, RigError
 from tests.xen.archive import archive, link, regular, uncompressed
@@ -59,7 +62,7 @@ GUEST_MODULES = ("af_packet", "xen-netfront", "xen-blkfront")
 GUEST_SCRIPTS = ("install-addresses", "network", "plugged")
 SIZE = "4G"  # sparse
 DISKS = ("root.ext4", "xen", "vmlinuz", "initrd.img")
-MKFS_SECONDS, DEBOOTSTRAP_SECONDS = 300, 1200
+MKFS_S, DEBOOTSTRAP_S = 600.0, 3600.0  # on a machine that does other things too
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,17 +111,24 @@ def run(
         RigError: it is missing, fails or takes too long; the message carries its last lines.
     """
     try:
-        done = subprocess.run(
-            argv, cwd=cwd, input=stdin, capture_output=True, text=True, timeout=timeout_s, check=False
+        # A session of its own: mmdebstrap's helpers go on writing when it alone is killed.
+        started = subprocess.Popen(
+            argv, cwd=cwd, stdin=PIPE, stdout=PIPE, stderr=PIPE, text=True, start_new_session=True
         )
     except FileNotFoundError as exc:
         raise RigError(f"{argv[0]} is missing (expected what `make test-xen` installs)") from exc
-    except subprocess.TimeoutExpired as exc:
-        raise RigError(f"{argv[0]}: not done within {timeout_s:g} s") from exc
-    if done.returncode != 0:
-        last = "\n".join((done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-8:])
-        raise RigError(f"{argv[0]}: exit status {done.returncode}:\n{last}")
-    return done
+    with started:
+        try:
+            said, complained = started.communicate(stdin, timeout_s)
+        except BaseException as exc:
+            os.killpg(started.pid, signal.SIGKILL)
+            if isinstance(exc, subprocess.TimeoutExpired):
+                raise RigError(f"{argv[0]}: not done within {timeout_s:g} s") from exc
+            raise
+    if started.returncode != 0:
+        last = "\n".join((complained.strip() or said.strip() or "no output").splitlines()[-8:])
+        raise RigError(f"{argv[0]}: exit status {started.returncode}:\n{last}")
+    return subprocess.CompletedProcess(argv, 0, said, complained)
 
 
 def digest() -> str:
@@ -181,7 +191,7 @@ def _build(folder: Path) -> None:
     say("making a file system of it")
     run(
         ["mkfs.ext4", "-q", "-F", "-L", "dom0", "-d", root, folder / "root.ext4", SIZE],
-        timeout_s=MKFS_SECONDS,
+        timeout_s=MKFS_S,
     )
     shutil.rmtree(root)
 
@@ -234,7 +244,7 @@ def _debootstrap(root: Path) -> None:
             root,
             "-",
         ],
-        timeout_s=DEBOOTSTRAP_SECONDS,
+        timeout_s=DEBOOTSTRAP_S,
         stdin=sources(),
     )
 
