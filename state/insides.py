@@ -21,8 +21,9 @@ from state.spec_child import as_user
 
 # nobody: it owns nothing, and whatever else runs as nobody can open no disk.
 _USER = 65534
-# A disk that answers takes milliseconds; one that does not, half a minute, and after few of those the child gives up.
-TIMEOUT_S = 300.0
+# The child ends by itself: a disk that answers takes milliseconds; one that does not, half a minute, and after few of
+# those it gives up. This is for a host that has no time for either.
+TIMEOUT_S, TIMEOUT_EACH_S = 300.0, 0.5
 _TEXT_LIMIT = 200
 _NUMBER_LIMIT = 1 << 64
 _TABLES = frozenset({"mbr", "gpt", "none"})
@@ -57,7 +58,7 @@ def look_into(
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", MODULE],
         stdin=json.dumps([{"path": path, "login": path in logins} for path in wanted]),
-        timeout_s=TIMEOUT_S,
+        timeout_s=TIMEOUT_S + TIMEOUT_EACH_S * len(wanted),
         environment={
             **CLEAN_ENVIRONMENT,
             "PYTHONSAFEPATH": "1",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.installing import as_installed, installation
 from reconciler.ledger import Owned
 from state.desired import Desired
 from state.links import FdbEntry
@@ -28,8 +29,9 @@ _TEXTS = (
 
 
 def at_rest(applied: Desired) -> World:
-    """The host right behind an apply."""
-    world = settled(applied)
+    """The host right behind an apply, where what came from another host runs as it was installed there."""
+    domus = (as_installed(each, installation(each, None, None, None), None) for each in applied.domus)
+    world = settled(replace(applied, domus=tuple(domus)))
     for domu in applied.domus:
         for disk in domu.disks:
             found = world.images.get(disk.path)
