@@ -71,15 +71,18 @@ class Looked:
         return tuple(each for each in self.filled if each.uuid in wanted)
 
 
+# Without the daemon nobody looks, and what was so is told no longer.
+_STALE_S = 86_400
 _ADAPTER: TypeAdapter[Looked] = TypeAdapter(Looked)
 
 
-def load(path: Path) -> Looked | None:
-    """The last look; None where there was none since boot, or nothing can be made of what is there."""
+def load(path: Path, *, now_s: float) -> Looked | None:
+    """The last look; None where there was none since boot or for a day, or nothing can be made of what is there."""
     try:
-        return _ADAPTER.validate_json(path.read_bytes(), strict=True)
+        found = _ADAPTER.validate_json(path.read_bytes(), strict=True)
     except (OSError, ValidationError):
         return None
+    return found if now_s - found.time_s < _STALE_S else None
 
 
 def save(path: Path, looked: Looked) -> None:

@@ -152,7 +152,7 @@ def look(
         reverted=reverted.load(dom0.paths.reverted),
         counted=_counted(dom0, observed),
         tally=tally.load(dom0.paths.tally, dom0.monotonic()),
-        looked=disk_record.load(dom0.paths.disks),
+        looked=disk_record.load(dom0.paths.disks, now_s=dom0.now().timestamp()),
         anew=anew,
     )
 

@@ -204,11 +204,12 @@ def test_what_was_seen_comes_back_and_what_is_damaged_does_not(tmp_path: Path) -
 
     assert sorted(history) == sorted([(UUID, "xvda1"), (UUID, "xvda3"), ("u2", "xvda1")])
     assert disk_history.load(tmp_path / "history") == history
-    assert disk_record.load(tmp_path / "disks") == looked
+    assert disk_record.load(tmp_path / "disks", now_s=NOW_S) == looked
+    assert disk_record.load(tmp_path / "disks", now_s=NOW_S + DAY_S) is None
     for path in (tmp_path / "history", tmp_path / "disks"):
         path.write_text("{", encoding="utf-8")
     assert disk_history.load(tmp_path / "history") == {}
-    assert disk_record.load(tmp_path / "disks") is None
+    assert disk_record.load(tmp_path / "disks", now_s=NOW_S) is None
 
 
 # ---------------------------------------------------------------- notes and metrics

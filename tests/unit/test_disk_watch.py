@@ -115,7 +115,7 @@ def test_a_look_is_left_for_passes_for_the_trend_and_for_monitoring(world: World
     watched(dom0, 90)
 
     assert looker.asked == [[{"path": "/srv/xen/images/vm01.img", "login": False}]]
-    looked = disk_record.load(world.paths.disks)
+    looked = disk_record.load(world.paths.disks, now_s=world.dom0.now().timestamp())
     assert looked is not None
     (filled,) = looked.filled
     assert (filled.domu, filled.volume, filled.used_percent, filled.over(90)) == ("vm02", "xvda1", 96, True)
