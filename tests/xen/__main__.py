@@ -42,7 +42,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How tests ended. `flakes`: creations that were tried again because the emulation had spoilt a kernel."""
+    """How tests ended. `flakes`: what was tried again because the emulation had spoilt it."""
 
     passed: int = 0
     failed: int = 0
@@ -114,7 +114,7 @@ def test(arguments: Sequence[str]) -> int:
             machine.take(LOGS, RESULTS / "machine")
     if not total.failed:
         shutil.rmtree(RESULTS)
-    say(f"{time.monotonic() - began:.0f} s; creations that were tried again: {total.flakes}")
+    say(f"{time.monotonic() - began:.0f} s; tried again, for the emulation: {total.flakes}")
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0
 

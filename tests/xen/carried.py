@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import shutil
 import sys
+from compileall import compile_dir
 from importlib.metadata import distribution
 from pathlib import Path
+from py_compile import PycInvalidationMode
 
 from packaging.requirements import Requirement
 
@@ -42,6 +44,9 @@ def carried(folder: Path, public_key: str) -> Path:
             shutil.copy(source, target)
     shutil.copytree(ROOT / "tests" / "cases" / "foreign", root / "checkout" / "tests" / "cases" / "foreign")
     _copy_distributions(TEST_TOOLS, root / "tools")
+    for name in ("tools", "checkout"):
+        # Here it takes a second, in the machine a minute, each time again: that disk is read only.
+        compile_dir(root / name, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     package = debian_package()
     if package is None:
         _virtual_environment(root / "venv")

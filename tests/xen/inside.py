@@ -31,7 +31,7 @@ BOOT: Mapping[str, str] = {"kernel": f'"{KERNEL}"', "ramdisk": f'"{RAMDISK}"', "
 COMMAND_S = 60.0
 BOOT_S = 180.0
 ALIVE_S = 4.0
-POLL_S = 0.2
+POLL_S = 1.0  # looking takes half a second of the one processor, which the guest needs
 FAILED = 256  # from here on a status is an errno of the agent's
 SOON = "(sleep 0.1; {}) >/dev/null 2>&1 &"  # behind the answer
 

@@ -21,8 +21,8 @@ from tests.xen.image import Image, run
 
 WAY_IN_MAC = "52:54:00:39:00:01"
 MEMORY_MIB, DOM0_MIB = 2560, 1152
-BOOT_S = 300.0
-SHUTDOWN_S = 180.0
+BOOT_S = 900.0
+SHUTDOWN_S = 600.0
 KILL_S = 10.0
 SSH_S = 60.0  # a handshake, emulated, on a machine that does other things
 POLL_S = 0.5

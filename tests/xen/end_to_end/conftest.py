@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.dom0.toolstack import run
 from tests.xen import on_real_xen
-from tests.xen.end_to_end.provider import NAMES, REPOSITORY, Provider, all_up
+from tests.xen.end_to_end.provider import FLAKES, NAMES, REPOSITORY, Provider, all_up
 
 collect_ignore_glob = [] if on_real_xen() else ["test_*.py"]
 CONFIGURATION = f"""\
@@ -22,8 +21,6 @@ interval = "60s"
 [tools]
 shutdown_grace = "30s"
 """
-# What Xen's domain builder says when the emulated processor has spoilt a decompression.
-FLAKE = "unable to XZ decompress kernel"
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -47,14 +44,14 @@ def provider() -> Provider:
 @pytest.fixture(scope="session")
 def guests(provider: Provider) -> Provider:
     """The provider, once all guests of the example repository run."""
-    done = provider.domgit("apply", "--yes")
-    assert done.code == 0, done.out + done.err
+    provider.applied()
     all_up(NAMES)
     return provider
 
 
-@pytest.fixture
-def stopped_daemon() -> Iterator[None]:
-    """No daemon behind the test."""
+@pytest.fixture(scope="session", autouse=True)
+def _flakes(record_testsuite_property: Callable[[str, object], None]) -> Iterator[None]:
+    """What was tried again, for the report."""
     yield
-    run("systemctl", "stop", "domgit")
+    for each in FLAKES:
+        record_testsuite_property("flake", each)

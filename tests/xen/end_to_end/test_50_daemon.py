@@ -15,10 +15,9 @@ import pytest
 from tests.demo.frames import TAG, ether, udp4
 from tests.dom0.namespace import GATEWAY
 from tests.dom0.network import GATEWAY_MAC
-from tests.dom0.toolstack import domids, run, wait_until
+from tests.dom0.toolstack import domids, run
 from tests.xen.end_to_end.provider import (
     NAMES,
-    PASS_S,
     VM02,
     Provider,
     all_up,
@@ -27,6 +26,7 @@ from tests.xen.end_to_end.provider import (
     status,
     table,
     wait_converged,
+    wait_until,
 )
 from tests.xen.end_to_end.test_20_attacks import waiting
 from tests.xen.inside import Guest
@@ -79,8 +79,8 @@ def test_a_flushed_guard_is_back_at_once() -> None:
 
     assert run("nft", "flush", "ruleset").returncode == 0
 
-    wait_until(lambda: table() == before, "the guard", PASS_S)
-    wait_until(lambda: "guard brought back" in journal("domgit", began), "the line in the log", PASS_S)
+    wait_until(lambda: table() == before, "the guard")
+    wait_until(lambda: "guard brought back" in journal("domgit", began), "the line in the log")
     took = re.search(r"guard brought back.* ms=([0-9]+)", journal("domgit", began))
     assert took is not None
     print("flushed guard back after ms:", took[1])
@@ -115,7 +115,7 @@ def transient(daemon: Provider) -> Iterator[Provider]:
     started = run("systemd-run", "--unit=domgit", "--setenv=PYTHONSAFEPATH=1", *words, "domgit", "run")
     try:
         assert started.returncode == 0, started.stderr
-        wait_until(main_process, "the daemon", PASS_S)
+        wait_until(main_process, "the daemon")
         yield daemon
     finally:
         run("systemctl", "stop", "domgit")
@@ -128,7 +128,7 @@ def kill_it() -> int:
     process = main_process()
     if process:
         os.kill(process, signal.SIGKILL)
-    wait_until(lambda: main_process() not in {0, process}, "the next daemon", PASS_S)
+    wait_until(lambda: main_process() not in {0, process}, "the next daemon")
     return 1 if process else 0
 
 

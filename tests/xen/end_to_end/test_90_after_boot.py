@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.dom0.toolstack import domids, run, wait_until
-from tests.xen.end_to_end.provider import NAMES, PASS_S, Provider, all_up, monitors, table, wait_converged
+from tests.dom0.toolstack import domids, run
+from tests.xen.end_to_end.provider import NAMES, Provider, all_up, monitors, table, wait_converged, wait_until
 from tests.xen.end_to_end.test_20_attacks import CASES, ME, attack, last_frame
 from tests.xen.inside import Guest
 
@@ -68,6 +68,6 @@ def test_the_plan_is_empty(provider: Provider) -> None:
 
 def test_an_apply_after_the_daemon_has_been_stopped_finds_nothing_to_do(provider: Provider) -> None:
     run("systemctl", "stop", "domgit")
-    wait_until(lambda: run("systemctl", "is-active", "domgit").stdout.strip() != "active", "its end", PASS_S)
+    wait_until(lambda: run("systemctl", "is-active", "domgit").stdout.strip() != "active", "its end")
 
     assert provider.domgit("drift").code == 0
