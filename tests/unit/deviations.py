@@ -241,7 +241,17 @@ _HOST_WORDS: Mapping[str, Callable[[World, Any], None]] = {
 }
 _LEDGER_WORDS = {"owned", "powered_off", "protect", "disks", "install"}
 _VNC_WORDS = {"listen", "display", "password"}
-_SAVED_WORDS = {"memory", "max_memory", "vcpus", "max_vcpus", "kernel", "cmdline", "on_poweroff"}
+_SAVED_WORDS = {
+    "memory",
+    "max_memory",
+    "vcpus",
+    "max_vcpus",
+    "kernel",
+    "cmdline",
+    "serial",
+    "on_poweroff",
+    "on_reboot",
+}
 
 
 def _domain(world: World, words: Words, domu: DomU) -> None:
