@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,9 @@ from state.spec_child import as_user
 _USER = 65534
 # The child ends by itself: a disk that answers takes milliseconds; one that does not, half a minute, and after few of
 # those it gives up. This is for a host that has no time for either.
-TIMEOUT_S, TIMEOUT_EACH_S = 300.0, 0.5
+TIMEOUT_S = 300.0
+# So many disks a child: all of their answers together, each as long as it may be, are within what a command may say.
+_AT_ONCE = 250
 _TEXT_LIMIT = 200
 _NUMBER_LIMIT = 1 << 64
 _TABLES = frozenset({"mbr", "gpt", "none"})
@@ -52,13 +54,19 @@ def look_into(
         ReadError: the child did not work at all.
     """
     wanted = sorted(set(paths))
-    if not wanted:
-        return {}
+    found: dict[str, Inside | str] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        found |= _some(runner, wanted[start : start + _AT_ONCE], logins)
+    return found
+
+
+def _some(runner: Runner, wanted: Sequence[str], logins: Collection[str]) -> Mapping[str, Inside | str]:
+    """The same, by one child."""
     prefix = as_user(_USER, _USER) if os.geteuid() == 0 else []
     completed = runner.run(
         [*prefix, sys.executable, "-P", "-m", MODULE],
         stdin=json.dumps([{"path": path, "login": path in logins} for path in wanted]),
-        timeout_s=TIMEOUT_S + TIMEOUT_EACH_S * len(wanted),
+        timeout_s=TIMEOUT_S,
         environment={
             **CLEAN_ENVIRONMENT,
             "PYTHONSAFEPATH": "1",

@@ -27,13 +27,16 @@ from state.inside.disk import read_disk
 from state.inside.image import Image
 from state.inside.system import find_login
 
-# Of each disk. A file system of 16 TiB takes a second, and so much memory is what Python itself wants with room to spare.
+# Of each disk. A file system of 16 TiB takes a tenth of a second, and so much memory is what Python itself wants with room to spare.
 CPU_LIMIT_S, MEMORY_LIMIT_BYTES, WALL_LIMIT_S = 10, 256 * 1024 * 1024, 30.0
-ANSWER_LIMIT_BYTES = 64 * 1024
+# 64 volumes and 32 gettys are less.
+ANSWER_LIMIT_BYTES = 48 * 1024
 # Guests are to notice nothing: a disk at a time for each of few.
 PARALLEL = 4
 # Storage that does not answer keeps its readers, which nothing can end: after so many no more are sent there.
 _STUCK_LIMIT = 4
+# Who started us waits five minutes.
+_TOTAL_LIMIT_S = 240.0
 _KILLED_WITHIN_S = 1.0
 _NICE = 10
 _MOST_DESCRIPTORS = 64
@@ -65,14 +68,17 @@ class Scan:
         self._waiting = deque(range(len(requests)))
         self._running: dict[int, _Reader] = {}
         self._poll = select.poll()
-        self._stuck = 0
+        self._stuck, self._end_s = 0, time.monotonic() + _TOTAL_LIMIT_S
 
     def run(self) -> None:
         """Say a line of JSON of each disk, in the order in which they are done."""
         while self._waiting or self._running:
             while self._waiting and len(self._running) < PARALLEL:
-                if self._stuck >= _STUCK_LIMIT:
-                    _say(self._waiting.popleft(), error="not looked at: others on this host do not answer")
+                if self._stuck >= _STUCK_LIMIT or time.monotonic() > self._end_s:
+                    _say(
+                        self._waiting.popleft(),
+                        error="not looked at: others on this host do not answer in time",
+                    )
                 else:
                     self._start(self._waiting.popleft())
             if not self._running:

@@ -11,7 +11,7 @@ from state.inside.partitions import Table
 from state.inside.volume import Disk, FileSystem, Volume
 
 # Of one disk; whoever has more, has more than anybody looks at.
-MOST_VOLUMES = 128
+MOST_VOLUMES = 64
 _NONE = frozenset({"unknown", "empty"})
 Found = tuple[str, Window]
 

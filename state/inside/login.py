@@ -22,7 +22,7 @@ _IDENT = re.compile(r"[A-Za-z0-9]{0,6}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9@_.-]{1,64}", re.ASCII)
 _STARTS_AGAIN = frozenset({"respawn", "askfirst", "ondemand"})
 # Of each kind of file so many are read; systems have about a dozen.
-_MOST_FILES, _MOST_GETTYS = 100, 64
+_MOST_FILES, _MOST_GETTYS = 100, 32
 _GENERATORS = tuple(
     f"{folder}/systemd/system-generators/systemd-getty-generator"
     for folder in ("/lib", "/usr/lib", "/usr/local/lib", "/etc")

@@ -24,7 +24,7 @@ _AREA_MAGIC, _AREA_HEAD_BYTES = b" LVM2 x[5A%r0N*>", 512
 _TEXT_AT = 40  # the first raw location
 _TEXT_LIMIT_BYTES = 1024 * 1024
 _TOKEN = re.compile(r'\s+|#[^\n]*|"(?:[^"\\]|\\.)*"|[A-Za-z0-9_.+-]+|[{}=\[\],]')
-_MOST_DEPTH, _MOST_VOLUMES, _MOST_SEGMENTS = 8, 64, 1000
+_MOST_DEPTH, _MOST_VOLUMES, _MOST_SEGMENTS = 8, 60, 1000
 _NAME = re.compile(r"[A-Za-z0-9_+.-]{1,100}", re.ASCII)
 
 Value = "str | int | list[Value] | Section"

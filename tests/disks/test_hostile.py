@@ -160,8 +160,8 @@ def test_a_thousand_logical_partitions_are_not_followed() -> None:
     ]
     disk = checked(disk_of(*tables))
 
-    assert whys(disk) == ["it has more than 100 logical partitions"]
-    assert len(disk.volumes) == 101
+    assert whys(disk) == ["it has more than 50 logical partitions"]
+    assert len(disk.volumes) == 51
 
 
 @pytest.mark.parametrize(
