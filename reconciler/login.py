@@ -92,7 +92,7 @@ def _jobs(domu: DomU, device: str, login: Login, odd: Sequence[Getty], *, waits:
         yield f"`rm {each.file}`"
     if not waits:
         # What is there for another device is right for this one but for its name.
-        model = next((each for each in login.gettys), None)
+        model = next(iter(login.gettys), None)
         if model is None:
             yield f"make {folder}/{device}{suffix} with `start on runlevel [2345]`, `respawn` and `exec /sbin/getty {domu.console_baud} {device}`"
         else:
@@ -113,9 +113,9 @@ def _inittab(domu: DomU, device: str, login: Login, odd: Sequence[Getty], *, wai
             yield f"`rc-update del agetty.{each.device}`"
     if waits:
         return
-    model = next((each.untrusted_text for each in lines if each.untrusted_text), None)
+    model = next((each for each in lines if each.untrusted_text), None)
     if model is not None:
-        line = model.replace(lines[0].device, device)
+        line = model.untrusted_text.replace(model.device, device)
     elif login.init == "busybox":
         line = f"{device}::respawn:/sbin/getty {domu.console_baud} {device}"
     else:

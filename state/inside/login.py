@@ -20,6 +20,8 @@ _PROGRAM = re.compile(r"(?:/[A-Za-z0-9_.-]+)*/?(?:[a-z]{0,3}getty|login|sulogin|
 _PLAIN = re.compile(r"[A-Za-z0-9:/ _.,=+-]{1,120}", re.ASCII)
 _IDENT = re.compile(r"[A-Za-z0-9]{0,6}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9@_.-]{1,64}", re.ASCII)
+# Blanks of one line: behind each of many line ends it would look through all that follow.
+_MANUAL = re.compile(r"^[ \t]*manual[ \t]*$", re.MULTILINE)
 _STARTS_AGAIN = frozenset({"respawn", "askfirst", "ondemand"})
 # Of each kind of file so many are read; systems have about a dozen.
 _MOST_FILES, _MOST_GETTYS = 100, 32
@@ -141,7 +143,7 @@ def _jobs(files: Files, folder: str, suffix: str) -> Iterator[Getty]:
         if not name.endswith(suffix) or _NAME.fullmatch(name) is None:
             continue
         override = files.text(f"{folder}/{name.removesuffix(suffix)}.override") if suffix else None
-        manual = override is not None and re.search(r"^\s*manual\s*$", override, re.MULTILINE)
+        manual = override is not None and _MANUAL.search(override)
         if not manual:
             yield from parse_job(files.text(f"{folder}/{name}") or "", f"{folder}/{name}")
 
@@ -170,9 +172,7 @@ def parse_inittab(untrusted_text: str, *, busybox: bool = False) -> Iterator[Get
 
 def parse_job(untrusted_text: str, file: str) -> Iterator[Getty]:
     """What waits for logins in a job of Upstart, of /etc/init or /etc/event.d, that starts by itself."""
-    if re.search(r"^start on\b", untrusted_text, re.MULTILINE) is None or re.search(
-        r"^manual\s*$", untrusted_text, re.MULTILINE
-    ):
+    if re.search(r"^start on\b", untrusted_text, re.MULTILINE) is None or _MANUAL.search(untrusted_text):
         return
     for number, row in enumerate(untrusted_text.splitlines(), 1):
         words = row.split(None, 1)

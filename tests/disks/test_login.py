@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -263,6 +264,17 @@ def test_a_line_with_letters_that_mean_something_to_a_terminal_is_not_shown() ->
     assert getty == Getty("/etc/inittab", 1, "xvc0", "h")
     login = Login("", "sysvinit", (getty,))
     assert "put # before line 1 of /etc/inittab" in str(told(login))
+
+
+@pytest.mark.parametrize(
+    "text", ["\n" * 250_000, "manual" + " \n" * 120_000, ":" * 250_000, "a:2:respawn:" + "/a" * 120_000]
+)
+def test_a_text_that_is_made_to_take_long_does_not(text: str) -> None:
+    started = time.process_time()
+    found = [*parse_inittab(text), *parse_job(f"start on x\n{text}", "/etc/init/x.conf")]
+
+    assert found == []
+    assert time.process_time() - started < 2
 
 
 def test_a_job_that_nothing_starts_does_not_wait() -> None:
