@@ -9,11 +9,12 @@ PACKAGES := python3 python3-venv git gcc libc6-dev iproute2 iputils-ping nftable
 	mount procps e2fsprogs xfsprogs btrfs-progs fdisk strace tcpdump
 XEN_PACKAGES := mmdebstrap qemu-system-x86 qemu-utils openssh-client
 
-.PHONY: help demo test test-xen xen check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 setup-xen fuzz-guard
+.PHONY: help demo test campaign test-xen xen check mutation shell bench bench-antispoof deb lock clean setup setup-tools setup-python setup-deb setup-dom0 setup-xen fuzz-guard
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
 	@echo 'make test    everything that proves it (root, up to ten minutes)'
+	@echo 'make campaign  thousands of random histories of a host, in memory (no root, some minutes)'
 	@echo 'make test-xen  installs the product on real Xen, emulated by QEMU, and tests it there (root, half an hour; the first time minutes more)'
 	@echo 'make xen     that machine on this terminal: a dom0 to try domgit on (root)'
 	@echo 'make check   lint, types and unit tests (no root, a minute)'
@@ -46,6 +47,9 @@ test-xen: setup-xen
 
 xen: setup-xen
 	@$(PYTHON) -m tests.xen --shell
+
+campaign: setup-python
+	@$(PYTHON) -m tests --stage campaign
 
 check: setup-python
 	@$(PYTHON) -m tests --fast
