@@ -29,6 +29,8 @@ def diff_life(life: Life) -> Iterator[Change | Note]:
     elif domain is not None and life.owned is not None and life.anew:
         yield from _anew(life, domain)
     elif domain is not None and domain.shutdown is not None:
+        if life.installation is not None and life.installation.stage == "crashed":
+            yield from _known(life, domain)
         yield from after_shutdown(life, domain)
     elif domain is not None:
         yield from _alive(life, domain)

@@ -92,7 +92,7 @@ def installation(
     if anew:
         return Installation("due", "", advances=domu.advances, anew=True)
     known = kept or digest or (_UNKNOWN if ended else wanted)
-    word = ended if stage == "ended" else _BEGUN if stage == "running" else how
+    word = ended if stage == "ended" else _BEGUN if stage in {"running", "crashed"} else how
     return Installation(
         stage,
         f"{word} {known}" if word else "",
