@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import cache
 
 from state.inside.disk import read_disk
 from state.inside.getty import Getty, Login
@@ -24,6 +25,7 @@ _DENSE_BYTES = 192 * 1024
 _SIZE = 1 << 40
 
 
+@cache
 def _disks() -> Sequence[bytes]:
     """The beginnings of the kept disks."""
     found = []
@@ -52,6 +54,7 @@ def _disk(data: bytes) -> object:
     return disk
 
 
+@cache
 def _answers() -> Sequence[bytes]:
     said = []
     for data in _disks():
@@ -69,6 +72,7 @@ def _answer(data: bytes) -> object:
     return found
 
 
+@cache
 def _texts() -> Sequence[bytes]:
     texts = (text for files in SYSTEMS.values() for text in files.values() if "\n" in text)
     return [text.encode() for text in texts]
@@ -95,6 +99,6 @@ def targets() -> tuple[Target, ...]:
     wrong = (LookupError, TypeError, ValueError, RecursionError)
     return (
         Target("disk", _disks, _disk, (), weight=0.3),
-        Target("disk-answer", _answers, _answer, wrong, structured=True, weight=0.2),
+        Target("disk-answer", _answers, _answer, wrong, structured=True),
         Target("login-files", _texts, _text, (), weight=0.5),
     )
