@@ -44,14 +44,15 @@ def carried(folder: Path, public_key: str) -> Path:
             shutil.copy(source, target)
     shutil.copytree(ROOT / "tests" / "cases" / "foreign", root / "checkout" / "tests" / "cases" / "foreign")
     _copy_distributions(TEST_TOOLS, root / "tools")
-    for name in ("tools", "checkout"):
-        # Here it takes a second, in the machine a minute, each time again: that disk is read only.
-        compile_dir(root / name, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     package = debian_package()
     if package is None:
         _virtual_environment(root / "venv")
     else:
         shutil.copy(package, root / "domgit.deb")
+    for modules in (root / "tools", root / "checkout", root / "venv" / "lib"):
+        # Here it takes a second, in the machine a minute, and of what is only read there each time again.
+        if modules.exists():
+            compile_dir(modules, quiet=1, invalidation_mode=PycInvalidationMode.UNCHECKED_HASH)
     for name in ("install", "pytest", "welcome"):
         shutil.copy(HERE / name, root / name)
     (root / "authorized_keys").write_text(public_key)
@@ -63,9 +64,22 @@ def carried(folder: Path, public_key: str) -> Path:
 
 
 def debian_package() -> Path | None:
-    """The newest package that `make deb` has made of this checkout."""
-    found = sorted((ROOT / "dist").glob("domgit_*_amd64.deb"), key=lambda path: path.stat().st_mtime)
+    """The newest package that `make deb` has made; None without one, or where the product was changed since."""
+    found = sorted((ROOT / "dist").glob("domgit_*_amd64.deb"), key=_changed)
+    changed = max(
+        _changed(path)
+        for name in (*PRODUCT, "systemd")
+        for path in (ROOT / name).rglob("*")
+        if path.suffix in {".py", ".sh", ".service"}
+    )
+    if found and _changed(found[-1]) < changed:
+        say(f"{found[-1].name} is older than the product: left out (expected `make deb` before)")
+        return None
     return found[-1] if found else None
+
+
+def _changed(path: Path) -> float:
+    return path.stat().st_mtime
 
 
 def needed(names: tuple[str, ...]) -> list[str]:
