@@ -18,8 +18,7 @@ from tests.end_to_end.strace import traced
 from tests.end_to_end.wire import ruleset_generation
 
 pytestmark = pytest.mark.dom0
-# Those that do something, and the one that hands a terminal over.
-WRITERS = {"init", "new", "apply", "run", "bypass", "console"}
+WRITERS = {"init", "new", "apply", "run", "bypass"}
 
 
 def looks(provider: Provider) -> Mapping[str, Sequence[str]]:
