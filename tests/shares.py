@@ -56,13 +56,14 @@ def dealt(items: list[pytest.Item], file: Path) -> Iterator[pytest.Item]:
 
 
 def share_of(item: pytest.Item) -> str:
-    """What the tests of one share have in common: the class or file that is marked `shared`, or else the test itself.
+    """What the tests of one share have in common: the class or file that is marked `shared`, or has tests that are; or else the test itself.
 
     With `shared("NAME")` also the value of that parameter.
     """
     for node, mark in item.iter_markers_with_node("shared"):
         parameters = getattr(item, "callspec").params if mark.args else {}  # noqa: B009  # of functions with parameters
-        return " ".join([node.nodeid, *(str(parameters[name]) for name in mark.args)])
+        within = item.parent if node is item and item.parent is not None else node
+        return " ".join([within.nodeid, *(str(parameters[name]) for name in mark.args)])
     return item.nodeid
 
 
