@@ -135,7 +135,11 @@ def test_a_guest_that_changes_its_mac_is_heard_by_nobody() -> None:
 def test_who_spoofed_is_told(guests: Provider) -> None:
     found = guests.domgit("violations", "--json").json["violations"]
 
-    assert [each["vif"] for each in found] == ["vm02"]
+    # Linux answers for all its addresses on every interface, so one with two vifs on a bridge is told of as well, without harm:
+    # who asks for the address of the one hears the one.
+    assert [each["vif"] for each in found if each["vif"] != "mail-b"] == ["vm02"]
+    others = [each for each in found if each["vif"] == "mail-b"]
+    assert {reason["reason"] for each in others for reason in each["reasons"]} <= {"arp"}
 
 
 @pytest.mark.usefixtures("guests", "heard")
