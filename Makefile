@@ -42,10 +42,10 @@ test: setup
 	@$(PYTHON) -m tests
 
 # Real Xen: QEMU and what makes its disk are installed for these two alone.
-test-xen: setup-xen
+test-xen: setup-xen deb
 	@$(PYTHON) -m tests.xen
 
-xen: setup-xen
+xen: setup-xen deb
 	@$(PYTHON) -m tests.xen --shell
 
 campaign: setup-python
