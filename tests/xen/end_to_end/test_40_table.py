@@ -42,10 +42,9 @@ NETWORKS = {
     "table4": "subnet: 192.0.2.0/24, gateway: 192.0.2.1, reserved: [192.0.2.2]",
     "table4-routed": "subnet: 198.51.100.0/24",
     "table6": 'subnet: "2001:db8::/64", gateway: "2001:db8::1", reserved: ["2001:db8::2"]',
-    "table6-routed": 'subnet: "2001:db8:a::/47"',
+    "table6-routed": 'subnet: "2001:db8:8::/45"',
 }
 ADDRESSES = {A.port: [A.v4, A4_SECOND, A_NET4, A.v6, A_NET6], B.port: [B.v4, B_NET4, B.v6, B_NET6]}
-# Each guest's card, as the table has it.
 MOST_AT_ONCE = 40
 Where = Mapping[str, frozenset[str]]  # who heard each case, by its name
 
