@@ -13,7 +13,7 @@ XEN_PACKAGES := mmdebstrap qemu-system-x86 qemu-utils openssh-client
 
 help:
 	@echo 'make demo    watch a commit become running, guarded VPSs in a simulated dom0 (root, about a minute)'
-	@echo 'make test    everything that proves it (root, up to ten minutes)'
+	@echo 'make test    what proves it, but for random histories and real Xen (root, ten minutes)'
 	@echo 'make campaign  thousands of random histories of a host, in memory (no root, some minutes)'
 	@echo 'make test-xen  installs the product on real Xen, emulated by QEMU, and tests it there (root, half an hour; the first time minutes more)'
 	@echo 'make xen     that machine on this terminal: a dom0 to try domgit on (root)'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from reconciler.life import Life
@@ -63,17 +63,22 @@ def _pending(change: Change) -> bool:
 
 
 def _blocked(changes: Sequence[Change]) -> Iterator[Change]:
-    """The blocked changes; the file of a domU of which something else is blocked follows from that."""
-    blocked = [change for change in changes if change.blocked is not None]
-    told = {change.uuid for change in blocked if change.uuid is not None and change.layer != ("file",)}
-    yield from (each for each in blocked if each.layer != ("file",) or each.uuid not in told)
+    """The blocked changes."""
+    return _told_once(change for change in changes if change.blocked is not None)
 
 
 def _due(changes: Sequence[Change]) -> Iterator[Change]:
-    """What apply changes now; the file of a domU of which something else changes goes with that."""
-    due = [each for each in changes if each.due and each.when == "now" and each.reason != "tombstone"]
-    told = {change.uuid for change in due if change.uuid is not None and change.layer != ("file",)}
-    yield from (each for each in due if each.layer != ("file",) or each.uuid not in told)
+    """What apply changes now."""
+    return _told_once(
+        each for each in changes if each.due and each.when == "now" and each.reason != "tombstone"
+    )
+
+
+def _told_once(changes: Iterable[Change]) -> Iterator[Change]:
+    """These, but for the file of a domU of which something else is among them: that follows from it."""
+    found = [*changes]
+    told = {change.uuid for change in found if change.uuid is not None and change.layer != ("file",)}
+    yield from (each for each in found if each.layer != ("file",) or each.uuid not in told)
 
 
 def _waits(change: Change) -> str:

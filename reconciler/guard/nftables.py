@@ -89,7 +89,7 @@ def move(loaded: LoadedTable | None, guard: Guard, features: Features) -> Move:
     text, what = script(loaded, guard, features)
     if loaded is None:
         return Move(_steps(text), _steps(UNLOADED), what)
-    if what != "elements":
+    if what != "elements" or not text:
         return Move(_steps(text), (), what)
     late = _covered(loaded, guard)
     gone = "".join(statement("delete", name, members) for name, members in sorted(late.items()))

@@ -5,29 +5,12 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from state.inside.disk import read_disk
-from state.inside.image import Image
-from state.inside.volume import Disk, FileSystem, Volume
-
-
-@contextmanager
-def image_of(path: Path) -> Iterator[Image]:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        yield Image(descriptor, os.lseek(descriptor, 0, os.SEEK_END), direct=False)
-    finally:
-        os.close(descriptor)
-
-
-def looked(path: Path) -> Disk:
-    with image_of(path) as image:
-        return read_disk(image)[0]
+from state.inside.volume import FileSystem, Volume
+from tests.disks.tools import looked
 
 
 def only(path: Path) -> Volume:
