@@ -29,6 +29,7 @@ KERNELS = (
     "netbsd/netbsd-XEN3_DOMU.gz",
     "netbsd/NetBSD-6.0.1-amd64.iso",
     "freebsd/kernel",
+    "freebsd/FreeBSD-14.1-RELEASE-amd64-disc1.iso",
 )
 HEARD_WITHIN_S = 0.15  # a frame crosses the bridge in microseconds; what has not come by then does not come
 CAPTURED = 3  # enough to see what a capture looks like
